@@ -1,0 +1,43 @@
+"""Everything that ncpipe raises on purpose. The message of each is written for the user, not for the traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class NcpipeError(Exception):
+    """Base of all errors whose message tells the user what was found, where, and what is allowed."""
+
+
+class ConfigError(NcpipeError):
+    """One or more faults of a configuration, collected.
+
+    Parameters
+    ----------
+    problems : sequence of str
+        One plain line for each fault: key, what was found, what is allowed.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class InputError(NcpipeError):
+    """A file or value given by the user cannot be what it should be."""
+
+
+class StoreError(NcpipeError):
+    """A store is missing, unfinished, damaged, or of an unknown format version."""
+
+
+class LockedError(StoreError):
+    """Another writer holds the store; the message carries that writer's record."""
+
+
+class StateMismatchError(StoreError):
+    """A resume state belongs to other settings or other data."""
+
+
+class DivergenceError(NcpipeError):
+    """The training loss is no longer finite."""

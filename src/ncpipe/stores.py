@@ -1,0 +1,378 @@
+"""How every Zarr store is written, opened and verified, and how the small files beside it are written.
+
+A store is a Zarr (format 3) group. Arrays whose first dimension is ``epoch`` are preallocated, hold one chunk per
+epoch and are written a whole epoch at a time; all other arrays are *static*, written once at creation. Every array
+carries named dimensions, ``long_name`` and ``units``, and a CRC32C per chunk. SHA-256 digests of the values (per
+array, and per array and epoch) live in the store; `store_digest` condenses them to the one hash that manifests
+carry. Readers see finished epochs only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from ncpipe.errors import LockedError, StoreError
+
+FORMAT_VERSION = 1
+_STATIC_CHUNK_BYTES = 1 << 24
+_INTERNAL = ("digest", "finished")
+
+
+@dataclass(frozen=True)
+class Array:
+    """A static array: its dimensions, values and what they mean."""
+
+    dims: tuple[str, ...]
+    values: np.ndarray
+    long_name: str
+    units: str = "1"
+
+
+@dataclass(frozen=True)
+class EpochArray:
+    """An array with one chunk per epoch: dimensions and sizes behind ``epoch``, dtype and what it means."""
+
+    dims: tuple[str, ...]
+    sizes: tuple[int, ...]
+    dtype: str
+    long_name: str
+    units: str = "1"
+
+
+def digest_values(values: np.ndarray) -> bytes:
+    """SHA-256 of dtype, shape and C-ordered little-endian bytes, 32 bytes."""
+    contiguous = np.ascontiguousarray(values)
+    contiguous = contiguous.astype(contiguous.dtype.newbyteorder("<"), copy=False)
+    head = f"{contiguous.dtype.str}{contiguous.shape}".encode()
+    return hashlib.sha256(head + b"\0" + contiguous.tobytes()).digest()
+
+
+def _create(group: zarr.Group, name: str, dims: tuple[str, ...], shape: tuple[int, ...], dtype: Any, **meta: Any) -> Any:
+    kind = np.dtype(dtype)
+    row_bytes = max(1, int(np.prod(shape[1:], dtype=np.int64)) * kind.itemsize)
+    first = 1 if dims[:1] == ("epoch",) else max(1, min(shape[0], _STATIC_CHUNK_BYTES // row_bytes)) if shape else 1
+    compressor = [BloscCodec(cname="lz4", shuffle="shuffle", clevel=3)] if kind.kind in "iub" else []
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=(first, *(max(1, n) for n in shape[1:])) if shape else (),
+        dtype=kind,
+        dimension_names=dims,
+        fill_value=np.nan if kind.kind == "f" else 0,
+        compressors=[*compressor, Crc32cCodec()],
+        attributes=meta,
+    )
+
+
+def _create_group(path: Path, static: Mapping[str, Array], attributes: Mapping[str, Any]) -> zarr.Group:
+    group = zarr.create_group(path, zarr_format=3)
+    digests = {}
+    for name, array in static.items():
+        values = np.asarray(array.values)
+        target = _create(
+            group, name, array.dims, values.shape, values.dtype, long_name=array.long_name, units=array.units
+        )
+        target[...] = values
+        digests[name] = digest_values(values).hex()
+    group.attrs.update({**attributes, "format_version": FORMAT_VERSION, "static_digests": digests})
+    return group
+
+
+def write_store(path: Path, arrays: Mapping[str, Array], *, attributes: Mapping[str, Any]) -> None:
+    """Write a store that has no epochs to come, whole: it appears at `path` complete, or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    _create_group(partial, arrays, attributes)
+    if path.exists():
+        old = path.with_name(path.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
+        partial.rename(path)
+        shutil.rmtree(old)
+    else:
+        partial.rename(path)
+
+
+class EpochWriter:
+    """Writes a store epoch by epoch; the one writer that a store has at a time (hold `exclusive` around it).
+
+    The order of an epoch is: chunks, digests, the vector of finished epochs. Whoever resumes calls `restore` with
+    the digests that its own state recorded, so that an interrupted write is simply made again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._group = zarr.open_group(path, mode="r+")
+        self._names: list[str] = list(self._group.attrs["epoch_arrays"])  # type: ignore[arg-type]
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        epochs: Sequence[int],
+        arrays: Mapping[str, EpochArray],
+        static: Mapping[str, Array],
+        attributes: Mapping[str, Any],
+    ) -> EpochWriter:
+        """Create the store with every array preallocated; an existing one at `path` is replaced."""
+        shutil.rmtree(path, ignore_errors=True)
+        static = {**static, "epoch": Array(("epoch",), np.asarray(epochs, dtype=np.int64), "epoch", "epoch")}
+        group = _create_group(path, static, {**attributes, "epoch_arrays": list(arrays)})
+        count = len(epochs)
+        for name, array in arrays.items():
+            _create(
+                group, name, ("epoch", *array.dims), (count, *array.sizes), array.dtype,
+                long_name=array.long_name, units=array.units,
+            )  # fmt: skip
+        _create(group, "digest", ("epoch", "epoch_array", "byte"), (count, len(arrays), 32), "uint8")
+        finished = group.create_array(
+            "finished", shape=(count,), chunks=(count,), dtype="uint8", dimension_names=("epoch",), fill_value=0,
+            compressors=[Crc32cCodec()],
+        )  # fmt: skip
+        finished[...] = np.zeros(count, np.uint8)
+        return cls(path)
+
+    @property
+    def digests(self) -> np.ndarray:
+        """Digests of all epochs, shape (epoch, array, 32), uint8; zeros where an epoch is not finished."""
+        return self._group["digest"][...]  # type: ignore[index, return-value]
+
+    @property
+    def finished(self) -> np.ndarray:
+        """Which epochs are finished, shape (epoch,), bool."""
+        return np.asarray(self._group["finished"][...]).astype(bool)  # type: ignore[index]
+
+    def write(self, index: int, values: Mapping[str, np.ndarray]) -> None:
+        """Write all arrays of the epoch at position `index`."""
+        if set(values) != set(self._names):
+            raise ValueError(f"expected the arrays {self._names}, got {sorted(values)}")
+        digests = np.zeros((len(self._names), 32), np.uint8)
+        for position, name in enumerate(self._names):
+            target = self._group[name]
+            value = np.asarray(values[name], dtype=target.dtype)  # type: ignore[union-attr]
+            target[index] = value  # type: ignore[index]
+            digests[position] = np.frombuffer(digest_values(value), np.uint8)
+        self._group["digest"][index] = digests  # type: ignore[index]
+        finished = self._group["finished"][...]  # type: ignore[index]
+        finished[index] = 1  # type: ignore[index]
+        self._group["finished"][...] = finished  # type: ignore[index]
+
+    def restore(self, digests: np.ndarray, finished: np.ndarray) -> None:
+        """Put back what a resume state knows to be finished; later epochs become unfinished."""
+        self._group["digest"][...] = digests  # type: ignore[index]
+        self._group["finished"][...] = np.asarray(finished, np.uint8)  # type: ignore[index]
+
+
+class Store:
+    """A store opened for reading. Everything it hands out has been checked against its digest.
+
+    Parameters
+    ----------
+    path : Path
+        The Zarr group.
+
+    Raises
+    ------
+    StoreError
+        If it is missing, not a store, or of another format version.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not (self.path / "zarr.json").is_file():
+            raise StoreError(f"{self.path}: no store here (zarr.json is missing)")
+        try:
+            self._dataset = xr.open_zarr(self.path, consolidated=False, chunks=None, mask_and_scale=False)
+        except Exception as error:
+            raise StoreError(f"{self.path}: cannot be opened as a Zarr store: {error}") from error
+        self.attrs: dict[str, Any] = dict(self._dataset.attrs)
+        version = self.attrs.get("format_version")
+        if version != FORMAT_VERSION:
+            raise StoreError(f"{self.path}: format version {version!r}; this ncpipe reads version {FORMAT_VERSION}")
+        self._epoch_arrays: list[str] = list(self.attrs.get("epoch_arrays", []))
+        self._static_digests: dict[str, str] = self.attrs["static_digests"]
+        for name in ("format_version", "epoch_arrays", "static_digests"):
+            self.attrs.pop(name, None)
+        self._positions: dict[int, int] = {}
+        if self._epoch_arrays:
+            finished = np.flatnonzero(self._read("finished"))
+            epochs = self._read("epoch")
+            self._positions = {int(epochs[i]): int(i) for i in finished}
+            self._digests = self._read("digest")
+
+    @property
+    def epochs(self) -> list[int]:
+        """The finished epochs, ascending."""
+        return list(self._positions)
+
+    @property
+    def planned_epochs(self) -> list[int]:
+        """All epochs that the store is laid out for, finished or not."""
+        return self._read("epoch").tolist() if self._epoch_arrays else []
+
+    def _read(self, name: str, index: int | None = None) -> np.ndarray:
+        where = "" if index is None else f", epoch {int(self._dataset['epoch'].values[index])}"
+        if name not in self._dataset.variables:
+            raise StoreError(f"{self.path}: array {name!r}{where}: missing")
+        variable = self._dataset.variables[name]
+        try:
+            return np.asarray(variable.values if index is None else variable[index].values)
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise StoreError(f"{self.path}: array {name!r}{where}: damaged ({reason})") from error
+
+    def _damaged(self, name: str, where: str = "") -> StoreError:
+        return StoreError(
+            f"{self.path}: array {name!r}{where}: missing or damaged (its values do not match the stored digest)"
+        )
+
+    def static(self, *names: str) -> xr.Dataset:
+        """Load the static arrays (all, or the ones named), checked."""
+        variables = {}
+        for name in names or [n for n in self._static_digests if n != "epoch"]:
+            values = self._read(name)
+            if digest_values(values).hex() != self._static_digests.get(name):
+                raise self._damaged(name)
+            variables[name] = xr.Variable(self._dataset.variables[name].dims, values, self._dataset[name].attrs)
+        return xr.Dataset(variables, attrs=self.attrs)
+
+    def epoch(self, epoch: int, *names: str) -> xr.Dataset:
+        """Load one finished epoch (all its arrays, or the ones named), checked; ``epoch`` is a scalar coordinate.
+
+        Raises
+        ------
+        StoreError
+            If the epoch is not finished, or an array is missing or damaged: the message names array and epoch.
+        """
+        if epoch not in self._positions:
+            raise StoreError(f"{self.path}: epoch {epoch} is not finished; finished are {self.epochs}")
+        index = self._positions[epoch]
+        variables = {}
+        for name in names or self._epoch_arrays:
+            values = self._read(name, index)
+            if digest_values(values) != self._digests[index, self._epoch_arrays.index(name)].tobytes():
+                raise self._damaged(name, f", epoch {epoch}")
+            variables[name] = xr.Variable(self._dataset.variables[name].dims[1:], values, self._dataset[name].attrs)
+        return xr.Dataset(variables, coords={"epoch": epoch}, attrs=self.attrs)
+
+    def load(self, *names: str) -> xr.Dataset:
+        """Load the arrays named (or all), over all finished epochs, checked, as one dataset."""
+        wanted = list(names) or [*(n for n in self._static_digests if n != "epoch"), *self._epoch_arrays]
+        static = [n for n in wanted if n in self._static_digests]
+        by_epoch = [n for n in wanted if n not in self._static_digests]
+        parts = [self.static(*static)] if static else []
+        if by_epoch:
+            slices = [self.epoch(e, *by_epoch) for e in self.epochs]
+            if not slices:
+                raise StoreError(f"{self.path}: no epoch is finished yet")
+            parts.append(xr.concat(slices, dim="epoch", combine_attrs="override"))
+        return xr.merge(parts, combine_attrs="override", compat="no_conflicts", join="outer")
+
+    def verify(self) -> list[str]:
+        """Check every array of every finished epoch; return one line per fault (none: all is well)."""
+        faults = []
+        for name in self._static_digests:
+            try:
+                self.static(name)
+            except StoreError as error:
+                faults.append(str(error))
+        for epoch in self.epochs:
+            for name in self._epoch_arrays:
+                try:
+                    self.epoch(epoch, name)
+                except StoreError as error:
+                    faults.append(str(error))
+        return faults
+
+    def digest(self) -> str:
+        """One SHA-256 (hex) over the digests of all static arrays and all finished epochs, from the stored digests."""
+        total = hashlib.sha256(json.dumps(self._static_digests, sort_keys=True).encode())
+        for epoch, index in self._positions.items():
+            total.update(f"{epoch}".encode() + self._digests[index].tobytes())
+        return total.hexdigest()
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a small file so that it is there whole or not at all, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, payload: Mapping[str, Any]) -> None:
+    """Write canonical JSON (sorted keys, shortest round-trip floats, NaN refused) atomically: equal payloads, equal bytes."""
+    write_atomically(path, json.dumps(payload, sort_keys=True, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    StoreError
+        If it is missing or not a JSON object.
+    """
+    try:
+        payload = json.loads(Path(path).read_text())
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: missing") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: damaged, not JSON ({error})") from error
+    if not isinstance(payload, dict):
+        raise StoreError(f"{path}: damaged, not a JSON object")
+    return payload
+
+
+def hash_json(payload: Any) -> str:
+    """SHA-256 (hex) of a JSON-able value in canonical form."""
+    return hashlib.sha256(json.dumps(payload, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold the one writer's lock of `folder` (``writer.lock`` in it, with the owner's host, process and job).
+
+    Raises
+    ------
+    LockedError
+        If another process holds it; the message carries that owner's record.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "writer.lock"
+    with path.open("a+") as handle:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            handle.seek(0)
+            owner = handle.read().strip() or "no record"
+            raise LockedError(f"{folder}: another writer is at work here: {owner}") from error
+        handle.seek(0)
+        handle.truncate()
+        job = os.environ.get("SLURM_JOB_ID")
+        handle.write(f"host {socket.gethostname()}, process {os.getpid()}{f', SLURM job {job}' if job else ''}\n")
+        handle.flush()
+        yield
