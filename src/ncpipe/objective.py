@@ -1,4 +1,4 @@
-"""The terminal objective (7): its settings, shared by training, theory and collapse."""
+"""The terminal objective (7), its terms and its dual bound (9): one definition for training, theory and collapse."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from scipy.special import entr, logsumexp
 
-from ncpipe.labels import Target
+from ncpipe.labels import LabelDistribution, Target
 
 Bias = Literal["none", "penalised", "free"]
+
+# Feasibility of a dual point is asked for up to this relative rounding: it moves the bound by as much, no more.
+_ROUNDING = 1e-11
 
 
 @dataclass(frozen=True)
@@ -56,3 +60,151 @@ class Objective:
             lambda_b=float(entry["lambda_b"]),
             use_bias=bool(entry["bias"]),
         )
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The four terms of (7); `total` is their sum."""
+
+    loss: float
+    classifier: float
+    feature: float
+    bias: float
+
+    @property
+    def total(self) -> float:
+        """The objective (7)."""
+        return self.loss + self.classifier + self.feature + self.bias
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis (classes), overflow-free."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def pal_losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """ℓ(z, S) = τ logsumexp(z) − tᵀz of each row, theory.md (7).
+
+    Parameters
+    ----------
+    logits, targets : ndarray, shape (N, K)
+
+    Returns
+    -------
+    ndarray, shape (N,)
+    """
+    # t·(lse − z) rather than τ·lse − t·z: every term is >= 0, so nothing cancels when the loss is small.
+    return (targets * (logsumexp(logits, axis=-1, keepdims=True) - logits)).sum(axis=-1)
+
+
+def target_rows(multi_hot: np.ndarray, target: Target) -> np.ndarray:
+    """t of each multi-hot row, shape (S, K): y/|y| (normalised) or y (raw)."""
+    rows = np.asarray(multi_hot, dtype=np.float64)
+    return rows / rows.sum(axis=1, keepdims=True) if target == "normalised" else rows
+
+
+def objective_terms(
+    weight: np.ndarray,
+    bias: np.ndarray,
+    features: np.ndarray,
+    label_set: np.ndarray,
+    multi_hot: np.ndarray,
+    objective: Objective,
+    *,
+    sample_weights: np.ndarray | None = None,
+) -> Terms:
+    """Evaluate the terms of (7) for a network's last layer, in float64.
+
+    Parameters
+    ----------
+    weight : ndarray, shape (K, d)
+    bias : ndarray, shape (K,)
+        Zeros for a network without a bias.
+    features : ndarray, shape (N, d)
+    label_set : ndarray of int, shape (N,)
+        Row of `multi_hot` that each sample carries.
+    multi_hot : ndarray, shape (S, K)
+    objective : Objective
+    sample_weights : ndarray, shape (N,), optional
+        Weights of the samples, summing to 1; 1/N unless given (label-set weights w_S make this (7) of prototypes).
+    """
+    weight, bias, features = (np.asarray(a, dtype=np.float64) for a in (weight, bias, features))
+    count = len(features)
+    mean = (
+        np.full(count, 1.0 / count)
+        if sample_weights is None
+        else np.asarray(sample_weights, dtype=np.float64)
+    )
+    targets = target_rows(multi_hot, objective.target)[label_set]  # (N, K)
+    penalty_b = objective.lambda_b if objective.bias == "penalised" else 0.0
+    return Terms(
+        loss=float(mean @ pal_losses(features @ weight.T + bias, targets)),
+        classifier=0.5 * objective.lambda_w * float((weight**2).sum()),
+        feature=0.5 * objective.lambda_h * float(mean @ (features**2).sum(axis=1)),
+        bias=0.5 * penalty_b * float(bias @ bias),
+    )
+
+
+def label_set_means(rows: np.ndarray, label_set: np.ndarray, label_sets: int) -> np.ndarray:
+    """Mean of the rows that carry each label set, shape (label_sets, columns); NaN rows where no sample does."""
+    rows = np.asarray(rows, dtype=np.float64)
+    counts = np.bincount(label_set, minlength=label_sets)
+    sums = np.zeros((label_sets, rows.shape[1]))
+    np.add.at(sums, label_set, rows)
+    means = np.full_like(sums, np.nan)
+    np.divide(sums, counts[:, None], out=means, where=counts[:, None] > 0)
+    return means
+
+
+def residual_matrix(probabilities: np.ndarray, distribution: LabelDistribution, target: Target) -> np.ndarray:
+    """R = (τp − t) D^{1/2} of (9) and (23), as rows.
+
+    Parameters
+    ----------
+    probabilities : ndarray, shape (S, K)
+        Predictions of each label set (for a network: softmax averaged over its samples), or a dual point u.
+
+    Returns
+    -------
+    ndarray, shape (S, K)
+        Row S is sqrt(w_S) (τ_S p_S − t_S); ‖R‖_2 <= λ at the optimum.
+    """
+    residuals = distribution.tau(target)[:, None] * probabilities - distribution.targets(target)
+    return np.sqrt(distribution.weights)[:, None] * residuals
+
+
+def dual_bound(dual_point: np.ndarray, distribution: LabelDistribution, objective: Objective) -> float:
+    """Evaluate the lower bound (9) on the minimum of (7) at a feasible dual point.
+
+    Parameters
+    ----------
+    dual_point : ndarray, shape (S, K)
+        u_S >= 0 with 1ᵀu_S = 1 in each row, and ‖(τu − t)D^{1/2}‖_2 <= λ; a free bias also asks for
+        Σ_S w_S (τ_S u_S − t_S) = 0.
+
+    Raises
+    ------
+    ValueError
+        If the point is infeasible by more than rounding, so that (9) would not be a bound.
+    """
+    weights, tau = distribution.weights, distribution.tau(objective.target)
+    residuals = residual_matrix(dual_point, distribution, objective.target)
+    norm = float(np.linalg.norm(residuals, 2))
+    if norm > objective.lam * (1 + _ROUNDING):
+        raise ValueError(
+            f"infeasible dual point: residual norm {norm:.17g} exceeds lambda {objective.lam:.17g}"
+        )
+    if dual_point.min() < 0 or np.abs(dual_point.sum(axis=1) - 1).max() > _ROUNDING:
+        raise ValueError("infeasible dual point: rows must be >= 0 and sum to 1")
+    value = float((weights * tau) @ entr(dual_point).sum(axis=1))
+    if objective.bias == "none":
+        return value
+    imbalance = np.sqrt(weights) @ residuals  # Σ_S w_S (τ_S u_S − t_S), shape (K,)
+    if objective.bias == "penalised":
+        return value - float(imbalance @ imbalance) / (2 * objective.lambda_b)
+    if np.abs(imbalance).max() > _ROUNDING * float(weights @ tau):
+        raise ValueError(
+            f"infeasible dual point for a free bias: mean residual {np.abs(imbalance).max():.3g}"
+        )
+    return value
