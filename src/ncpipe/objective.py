@@ -1,4 +1,4 @@
-"""The terminal objective (7), its terms and its dual bound (9): one definition for training, theory and collapse."""
+"""The terminal objective (7), its terms and its dual bound (9), shared by training, theory and collapse."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ncpipe.labels import LabelDistribution, Target
 
 Bias = Literal["none", "penalised", "free"]
 
-# Feasibility of a dual point is asked for up to this relative rounding: it moves the bound by as much, no more.
-_ROUNDING = 1e-11
+# Feasibility of a dual point is asked for up to this relative rounding; it moves the bound by no more.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def pal_losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def target_rows(multi_hot: np.ndarray, target: Target) -> np.ndarray:
-    """t of each multi-hot row, shape (S, K): y/|y| (normalised) or y (raw)."""
+    """Targets of multi-hot rows, shape (S, K): y/|y| (normalised) or y (raw)."""
     rows = np.asarray(multi_hot, dtype=np.float64)
     return rows / rows.sum(axis=1, keepdims=True) if target == "normalised" else rows
 
@@ -108,10 +108,10 @@ def objective_terms(
     weight: np.ndarray,
     bias: np.ndarray,
     features: np.ndarray,
+    *,
     label_set: np.ndarray,
     multi_hot: np.ndarray,
     objective: Objective,
-    *,
     sample_weights: np.ndarray | None = None,
 ) -> Terms:
     """Evaluate the terms of (7) for a network's last layer, in float64.
@@ -127,27 +127,24 @@ def objective_terms(
     multi_hot : ndarray, shape (S, K)
     objective : Objective
     sample_weights : ndarray, shape (N,), optional
-        Weights of the samples, summing to 1; 1/N unless given (label-set weights w_S make this (7) of prototypes).
+        Weights of the samples, summing to 1; 1/N unless given. With prototypes as features and w_S as weights
+        this is (7) of fully collapsed features.
     """
     weight, bias, features = (np.asarray(a, dtype=np.float64) for a in (weight, bias, features))
-    count = len(features)
-    mean = (
-        np.full(count, 1.0 / count)
-        if sample_weights is None
-        else np.asarray(sample_weights, dtype=np.float64)
-    )
+    if sample_weights is None:
+        sample_weights = np.full(len(features), 1.0 / len(features))
     targets = target_rows(multi_hot, objective.target)[label_set]  # (N, K)
     penalty_b = objective.lambda_b if objective.bias == "penalised" else 0.0
     return Terms(
-        loss=float(mean @ pal_losses(features @ weight.T + bias, targets)),
+        loss=float(sample_weights @ pal_losses(features @ weight.T + bias, targets)),
         classifier=0.5 * objective.lambda_w * float((weight**2).sum()),
-        feature=0.5 * objective.lambda_h * float(mean @ (features**2).sum(axis=1)),
+        feature=0.5 * objective.lambda_h * float(sample_weights @ (features**2).sum(axis=1)),
         bias=0.5 * penalty_b * float(bias @ bias),
     )
 
 
 def label_set_means(rows: np.ndarray, label_set: np.ndarray, label_sets: int) -> np.ndarray:
-    """Mean of the rows that carry each label set, shape (label_sets, columns); NaN rows where no sample does."""
+    """Mean of the rows that carry each label set, shape (label_sets, columns); NaN where no sample does."""
     rows = np.asarray(rows, dtype=np.float64)
     counts = np.bincount(label_set, minlength=label_sets)
     sums = np.zeros((label_sets, rows.shape[1]))
@@ -192,9 +189,7 @@ def dual_bound(dual_point: np.ndarray, distribution: LabelDistribution, objectiv
     residuals = residual_matrix(dual_point, distribution, objective.target)
     norm = float(np.linalg.norm(residuals, 2))
     if norm > objective.lam * (1 + _ROUNDING):
-        raise ValueError(
-            f"infeasible dual point: residual norm {norm:.17g} exceeds lambda {objective.lam:.17g}"
-        )
+        raise ValueError(f"infeasible dual point: residual norm {norm:.17g} > lambda {objective.lam:.17g}")
     if dual_point.min() < 0 or np.abs(dual_point.sum(axis=1) - 1).max() > _ROUNDING:
         raise ValueError("infeasible dual point: rows must be >= 0 and sum to 1")
     value = float((weights * tau) @ entr(dual_point).sum(axis=1))
@@ -204,7 +199,5 @@ def dual_bound(dual_point: np.ndarray, distribution: LabelDistribution, objectiv
     if objective.bias == "penalised":
         return value - float(imbalance @ imbalance) / (2 * objective.lambda_b)
     if np.abs(imbalance).max() > _ROUNDING * float(weights @ tau):
-        raise ValueError(
-            f"infeasible dual point for a free bias: mean residual {np.abs(imbalance).max():.3g}"
-        )
+        raise ValueError(f"infeasible dual point: mean residual {np.abs(imbalance).max():.3g}, not 0")
     return value
