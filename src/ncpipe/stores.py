@@ -10,6 +10,7 @@ carry. Readers see finished epochs only.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -305,6 +306,34 @@ class Store:
         for epoch, index in self._positions.items():
             total.update(f"{epoch}".encode() + self._digests[index].tobytes())
         return total.hexdigest()
+
+
+def open_dataset(folder: Path) -> Store:
+    """Open the image store of a data set, having checked that it is the one its manifest describes.
+
+    Raises
+    ------
+    StoreError
+        If manifest or store is missing, or they do not belong together.
+    """
+    expected = read_json(folder / "manifest.json").get("store")
+    store = Store(folder / "images.zarr")
+    if store.digest() != expected:
+        raise StoreError(f"{store.path}: is not the store that {folder / 'manifest.json'} describes; make it again")
+    return store
+
+
+@contextlib.contextmanager
+def space_errors(folder: Path) -> Iterator[None]:
+    """Turn "no space left" into one line that names the folder; whatever was finished before is intact."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoreError(
+            f"{folder}: no space left on the device; free some and run again, finished epochs are kept"
+        ) from error
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

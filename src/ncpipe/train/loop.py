@@ -1,0 +1,535 @@
+"""Train one run: data on the device, features at checkpoints to Zarr, exactly resumable at any step.
+
+Nothing random is carried from epoch to epoch: the order of epoch e is a function of (seed, e), so the resume state
+is the parameters, buffers and momentum, the position, and what the store already holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import platform
+import shutil
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import ncpipe
+from ncpipe.errors import DivergenceError, InputError, StateMismatchError, StoreError
+from ncpipe.labels import select_samples
+from ncpipe.progress import Progress, clock
+from ncpipe.stores import (
+    Array,
+    EpochArray,
+    EpochWriter,
+    Store,
+    exclusive,
+    hash_json,
+    open_dataset,
+    read_json,
+    space_errors,
+    write_atomically,
+    write_json,
+)
+from ncpipe.streams import stream
+from ncpipe.train.networks import build_backbone, build_classifier
+from ncpipe.train.objective import batch_loss, error_and_score, objective_terms
+from ncpipe.train.state import load_state, save_state
+
+TRAIN_VERSION = 1  # raise it whenever a change here alters results: finished runs are then made again
+STATE_SECONDS = 20.0
+EVALUATION_BATCH = 1024
+SCALARS = {
+    "objective": "terminal objective (7) on the training split",
+    "objective_loss": "mean loss of the training split",
+    "objective_classifier": "classifier penalty of (7)",
+    "objective_feature": "feature penalty of (7)",
+    "objective_bias": "bias penalty of (7)",
+    "error_train": "share of training samples whose top-|S| logits are not S",
+    "score_train": "softmax mass on the true labels, training split",
+}
+TEST_SCALARS = {
+    "error_test": "share of test samples whose top-|S| logits are not S",
+    "score_test": "softmax mass on the true labels, test split",
+}
+
+
+class Split:
+    """One split on the device: images uint8 (N, C, H, W), targets (N, K), labels bool (N, K)."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, target: str, device: torch.device) -> None:
+        # channels_last keeps the store's own (N, H, W, C) bytes and is the faster layout for convolutions.
+        self.images = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+        self.labels = torch.from_numpy(labels.astype(bool)).to(device)
+        weights = labels / labels.sum(1, keepdims=True) if target == "normalised" else labels
+        self.targets = torch.from_numpy(weights.astype(np.float32)).to(device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def pixels(images: Tensor) -> Tensor:
+    """Convert uint8 images to float32 in [0, 1]."""
+    return images.float().div_(255)
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn ``auto``, ``cpu`` or ``cuda`` into a device.
+
+    Raises
+    ------
+    InputError
+        If CUDA is asked for and absent.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: found 'cuda', but torch sees no CUDA device here; allowed: auto, cpu")
+    return torch.device(device)
+
+
+def learning_rate(recipe: Mapping[str, Any], epoch: int, epochs: int) -> float:
+    """Learning rate of the epoch that follows `epoch` finished ones: cosine from lr to lr / 1000, or constant."""
+    peak = float(recipe["lr"])
+    if recipe["schedule"] == "constant":
+        return peak
+    floor = peak / 1000
+    return floor + 0.5 * (peak - floor) * (1 + math.cos(math.pi * epoch / epochs))
+
+
+class Trainer:
+    """One run in memory: backbone, classifier, optimiser and position. Its state is a header and plain arrays."""
+
+    def __init__(self, settings: Mapping[str, Any], train: Split, device: torch.device) -> None:
+        self.settings, self.train, self.device = settings, train, device
+        network, objective, recipe = settings["network"], settings["objective"], settings["recipe"]
+        self.free = network["architecture"] == "ufm"
+        self.epochs: int = settings["epochs"]
+        self.batch = len(train) if recipe["batch"] == "full" else min(int(recipe["batch"]), len(train))
+        self.lambda_h = float(objective["lambda_h"])
+        shape = train.images.shape
+        torch.manual_seed(settings["seed"])
+        backbone = build_backbone(network, (shape[1], shape[2], shape[3]), len(train))
+        self.classifier = build_classifier(
+            int(backbone.features),  # type: ignore[arg-type]
+            train.labels.shape[1],
+            bias=objective["bias"],
+        ).to(device)
+        self.backbone = backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        bias = [] if self.classifier.bias is None else [self.classifier.bias]
+        # The feature penalty is the free features' only decay, and their gradient carries 1/N: hence lr × N.
+        self._lr_scale = len(train) if self.free else 1
+        groups = [
+            {"params": list(self.backbone.parameters()), "weight_decay": 0.0 if self.free else recipe["weight_decay"]},
+            {"params": [self.classifier.weight], "weight_decay": objective["lambda_w"]},
+            {"params": bias, "weight_decay": objective["lambda_b"]},
+        ]
+        self.optimiser = torch.optim.SGD(
+            [g for g in groups if g["params"]], lr=recipe["lr"], momentum=recipe["momentum"], fused=True
+        )
+        self.epoch, self.step = 0, 0
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+
+    def _order(self) -> Tensor:
+        rng = stream(self.settings["seed"], "order", self.epoch)
+        return torch.from_numpy(rng.permutation(len(self.train))).to(self.device)
+
+    def run_epoch(self, stop: Stop) -> float | None:
+        """Train to the end of the current epoch, from wherever in it the state stands.
+
+        Returns
+        -------
+        float or None
+            Mean loss of the epoch's batches, or None if `stop` was requested: the position is then mid-epoch.
+
+        Raises
+        ------
+        DivergenceError
+            If the mean loss is not finite.
+        """
+        for index, group in enumerate(self.optimiser.param_groups):
+            rate = learning_rate(self.settings["recipe"], self.epoch, self.epochs)
+            group["lr"] = rate * (self._lr_scale if index == 0 else 1)
+        self.backbone.train()
+        samples, full = len(self.train), self.batch == len(self.train)
+        order = None if full else self._order()
+        for start in range(self.step * self.batch, samples, self.batch):
+            if stop.requested:
+                return None
+            if order is None:
+                index, targets = slice(None), self.train.targets
+            else:
+                index = order[start : start + self.batch]
+                targets = self.train.targets[index]
+            features = self.backbone(index if self.free else pixels(self.train.images[index]))
+            loss = batch_loss(self.classifier(features), features, targets, self.lambda_h)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+            self.loss_sum += loss.detach() * len(targets)
+            self.step += 1
+        mean = self.loss_sum.item() / samples
+        if not math.isfinite(mean):
+            raise DivergenceError(f"the training loss is {mean} in epoch {self.epoch + 1} of {self.epochs}")
+        self.epoch, self.step = self.epoch + 1, 0
+        self.loss_sum.zero_()
+        return mean
+
+    @torch.no_grad()
+    def features(self, split: Split) -> Tensor:
+        """Features of a whole split in evaluation mode, (N, d), on the device."""
+        self.backbone.eval()
+        if self.free:
+            return self.backbone(slice(None))
+        return torch.cat([self.backbone(pixels(part)) for part in split.images.split(EVALUATION_BATCH)])
+
+    @torch.no_grad()
+    def checkpoint(self, test: Split | None) -> dict[str, np.ndarray]:
+        """Everything that an epoch of the store holds."""
+        weight = self.classifier.weight
+        bias = weight.new_zeros(len(weight)) if self.classifier.bias is None else self.classifier.bias
+        objective = self.settings["objective"]
+        values: dict[str, Any] = {"classifier_weight": weight, "classifier_bias": bias}
+        for name, split in (("train", self.train), ("test", test)):
+            if split is None:
+                continue
+            features = self.features(split)
+            values[f"features_{name}"] = features
+            error, score = error_and_score(features @ weight.T + bias, split.labels)
+            values[f"error_{name}"], values[f"score_{name}"] = error, score
+            if name == "train":
+                terms = objective_terms(
+                    features, weight, bias, split.targets,
+                    lambda_w=objective["lambda_w"], lambda_h=self.lambda_h, lambda_b=objective["lambda_b"],
+                )  # fmt: skip
+                values |= {f"objective_{term}": value for term, value in terms.items()}
+                values["objective"] = sum(terms.values())
+        return {k: v.cpu().numpy() if isinstance(v, Tensor) else np.float64(v) for k, v in values.items()}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        parts: dict[str, nn.Module] = {"backbone": self.backbone, "classifier": self.classifier}
+        tensors = {f"{part}.{name}": t for part, module in parts.items() for name, t in module.state_dict().items()}
+        for part, module in parts.items():
+            for name, parameter in module.named_parameters():
+                momentum = self.optimiser.state.get(parameter, {}).get("momentum_buffer")
+                if momentum is not None:
+                    tensors[f"momentum.{part}.{name}"] = momentum
+        tensors["loss_sum"] = self.loss_sum
+        return tensors
+
+    def state_arrays(self) -> dict[str, np.ndarray]:
+        """All tensors that the next step depends on."""
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self._tensors().items()}
+
+    @torch.no_grad()
+    def restore(self, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Continue from a state, bit for bit."""
+        for part, module in (("backbone", self.backbone), ("classifier", self.classifier)):
+            for name, parameter in module.named_parameters():
+                key = f"momentum.{part}.{name}"
+                if key in arrays:
+                    self.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter)
+        for name, tensor in self._tensors().items():
+            tensor.copy_(torch.from_numpy(arrays[name]))
+        self.epoch, self.step = header["epoch"], header["step"]
+
+
+class Stop:
+    """Whether SIGTERM has asked the run to stop; use as a context manager around the training."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def _request(self, signum: int, frame: FrameType | None) -> None:
+        self.requested = True
+
+    def __enter__(self) -> Stop:
+        self._previous = signal.signal(signal.SIGTERM, self._request)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        signal.signal(signal.SIGTERM, self._previous)
+
+
+def load_split(
+    store: Store, split: str, settings: Mapping[str, Any], device: torch.device
+) -> tuple[Split, np.ndarray]:
+    """Load one split to the device, and the label-set index of each of its samples.
+
+    The training split is the setting's selection; the test split is whole.
+    """
+    loaded = store.static(f"images_{split}", f"label_set_{split}", "label_sets")
+    index, label_sets = loaded[f"label_set_{split}"].values, loaded["label_sets"].values
+    images = loaded[f"images_{split}"].values
+    if split == "train":
+        chosen = select_samples(index, label_sets, settings["counts"])
+        images, index = images[chosen], index[chosen]
+    return Split(images, label_sets[index], settings["objective"]["target"], device), index
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """One entry per key on which two nested mappings differ."""
+    lines = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: was {a!r}, now {b!r}")
+    return lines
+
+
+def run_name(settings: Mapping[str, Any]) -> str:
+    """``dataset/setting/network/seed-n``, as in the results folder."""
+    run = settings["run"]
+    return f"{run['dataset']}/{run['setting']}/{run['network']}/seed-{run['seed']}"
+
+
+def _create_store(
+    run: _Run,
+    settings: Mapping[str, Any],
+    trainer: Trainer,
+    store: Store,
+    train_index: np.ndarray,
+    test_index: np.ndarray | None,
+) -> EpochWriter:
+    label_sets = store.static("label_sets")["label_sets"].values
+    width, classes = trainer.classifier.in_features, trainer.classifier.out_features
+    arrays = {
+        "features_train": EpochArray(("train_sample", "feature"), (len(train_index), width), "float32", "features"),
+        "classifier_weight": EpochArray(("class", "feature"), (classes, width), "float32", "classifier weight"),
+        "classifier_bias": EpochArray(("class",), (classes,), "float32", "classifier bias"),
+    } | {name: EpochArray((), (), "float64", text) for name, text in SCALARS.items()}
+    static = {
+        "label_sets": Array(("label_set", "class"), label_sets, "multi-hot label sets"),
+        "label_set_train": Array(("train_sample",), train_index, "label set of each training sample"),
+    }
+    if test_index is not None:
+        sizes = (len(test_index), width)
+        arrays["features_test"] = EpochArray(("test_sample", "feature"), sizes, "float32", "features")
+        arrays |= {name: EpochArray((), (), "float64", text) for name, text in TEST_SCALARS.items()}
+        static["label_set_test"] = Array(("test_sample",), test_index, "label set of each test sample")
+    attributes = {
+        **settings["run"],
+        "objective": settings["objective"],
+        "architecture": settings["network"]["architecture"],
+        "class_names": store.attrs["class_names"],
+    }
+    return EpochWriter.create(
+        run.store, epochs=settings["checkpoints"], arrays=arrays, static=static, attributes=attributes
+    )
+
+
+class _Run:
+    """The files of one run: store, state, history, manifest, and whatever an earlier run under other settings left."""
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        self.folder, self.identity = folder, identity
+        self.store, self.state = folder / "features.zarr", folder / "state" / "state.npz"
+        self.history, self.manifest = folder / "history.csv", folder / "manifest.json"
+        self.aside = folder / "superseded"
+
+    def set_aside(self) -> None:
+        """Move what is there out of the way, until the new run has finished."""
+        self.aside.mkdir(exist_ok=True)
+        for path in (self.store, self.state, self.history, self.manifest):
+            if path.exists():
+                target = self.aside / path.name
+                if target.exists():
+                    # An older generation is here and this one never finished: keep the finished one.
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                else:
+                    path.rename(target)
+
+    def write_history(self, losses: list[float], recipe: Mapping[str, Any], epochs: int) -> bytes:
+        """Write one line per finished epoch: epoch, learning rate, mean loss of its batches."""
+        lines = ["epoch,learning_rate,loss"]
+        lines += [f"{e + 1},{learning_rate(recipe, e, epochs)!r},{loss!r}" for e, loss in enumerate(losses)]
+        content = ("\n".join(lines) + "\n").encode()
+        write_atomically(self.history, content)
+        return content
+
+    def write_manifest(self, environment: Mapping[str, Any], history: bytes) -> None:
+        store = Store(self.store)
+        write_json(
+            self.manifest,
+            {
+                "kind": "train",
+                "identity": self.identity,
+                "identity_hash": hash_json(self.identity),
+                "environment": environment,
+                "epochs": store.epochs,
+                "store": store.digest(),
+                "history": hashlib.sha256(history).hexdigest(),
+            },
+        )
+
+
+def _resume(run: _Run, log: logging.Logger, on_mismatch: str) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+    """Return the state to go on from, or None for a fresh start (whatever was there has been set aside)."""
+    try:
+        state = load_state(run.state)
+        if state is not None and (found := state[0]["identity"]) != run.identity:
+            changes = "; ".join(differences(found, run.identity))
+            if on_mismatch == "refuse":
+                raise StateMismatchError(
+                    f"{run.state}: the resume state belongs to other settings ({changes}); restore them, or start "
+                    f"afresh with --fresh"
+                )
+            log.warning("starting afresh, the state belongs to other settings: %s", changes)
+            state = None
+        elif state is not None:
+            faults = _faults(run.store, state[1])
+            if faults:
+                raise StoreError("; ".join(faults))
+    except StateMismatchError:
+        raise
+    except StoreError as error:
+        if on_mismatch == "refuse":
+            raise
+        log.warning("starting afresh, what is here is damaged: %s", error)
+        state = None
+    if state is None:
+        run.set_aside()
+    return state
+
+
+def _faults(path: Path, state: Mapping[str, np.ndarray]) -> list[str]:
+    """Faults of the store among the epochs that the state knows to be finished (it may lag behind the store)."""
+    writer = EpochWriter(path)
+    writer.restore(state["digests"], state["finished"])
+    return Store(path).verify()
+
+
+def train_run(
+    settings: Mapping[str, Any],
+    *,
+    data: Path,
+    folder: Path,
+    log: logging.Logger,
+    device: str = "auto",
+    threads: int = 1,
+    on_mismatch: Literal["restart", "refuse"] = "restart",
+) -> None:
+    """Train one run, or go on with it, or find it finished; ends with ``manifest.json`` in `folder`.
+
+    Parameters
+    ----------
+    settings : mapping
+        ``run`` (dataset, setting, network, seed), ``network``, ``recipe``, ``objective``, ``counts`` ({label set name:
+        samples}), ``epochs``, ``checkpoints``, ``seed``: plain values, see `ncpipe.config.train_settings`.
+    data, folder : Path
+        The data set's folder and this run's folder.
+    device : {"auto", "cpu", "cuda"}
+    threads : int
+        CPU threads; results are bit-identical for equal threads.
+    on_mismatch : {"restart", "refuse"}
+        What to do with a state of other settings or data, or a damaged one: start afresh and keep the old store aside
+        until the new run has finished, or raise.
+
+    Raises
+    ------
+    LockedError
+        If another process is at work in `folder`.
+    StateMismatchError, StoreError
+        See `on_mismatch`; also when the data set is damaged or no space is left.
+    DivergenceError
+        If the loss is not finite: what was checkpointed before stays.
+    SystemExit
+        With 143 after SIGTERM; the batch was finished and the state written.
+    """
+    torch.set_num_threads(threads)
+    chosen = resolve_device(device)
+    data_manifest = read_json(data / "manifest.json")
+    identity = {"settings": settings, "algorithm_version": TRAIN_VERSION, "data": data_manifest["store"]}
+    run = _Run(folder, identity)
+    environment = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "ncpipe": ncpipe.__version__,
+        "device": chosen.type,
+        "threads": threads,
+    }
+    with exclusive(folder), space_errors(folder), Stop() as stop:
+        state = _resume(run, log, on_mismatch)
+        if state is not None and state[0]["epoch"] == settings["epochs"]:
+            history = run.write_history(state[1]["history"].tolist(), settings["recipe"], settings["epochs"])
+            run.write_manifest(state[0]["environment"], history)
+            log.info("already finished: all stored digests verified")
+            return
+        _train(run, settings, state, data, environment, chosen, stop, log)
+
+
+def _train(
+    run: _Run,
+    settings: Mapping[str, Any],
+    state: tuple[dict[str, Any], dict[str, np.ndarray]] | None,
+    data: Path,
+    environment: dict[str, Any],
+    device: torch.device,
+    stop: Stop,
+    log: logging.Logger,
+) -> None:
+    store = open_dataset(data)
+    train, train_index = load_split(store, "train", settings, device)
+    trainer = Trainer(settings, train, device)
+    test, test_index = (None, None) if trainer.free else load_split(store, "test", settings, device)
+    checkpoints, epochs, name = settings["checkpoints"], settings["epochs"], run_name(settings)
+
+    if state is None:
+        writer = _create_store(run, settings, trainer, store, train_index, test_index)
+        losses: list[float] = []
+        digests, finished = writer.digests, writer.finished
+    else:
+        header, arrays = state
+        if header["environment"] != environment:
+            log.warning("the run began elsewhere: %s", "; ".join(differences(header["environment"], environment)))
+        writer = EpochWriter(run.store)
+        trainer.restore(header, arrays)
+        losses, digests, finished = arrays["history"].tolist(), arrays["digests"], arrays["finished"]
+        log.info("going on from epoch %d, step %d", trainer.epoch, trainer.step)
+
+    def save() -> None:
+        header = {"identity": run.identity, "environment": environment, "epoch": trainer.epoch, "step": trainer.step}
+        progress_arrays = {"history": np.array(losses), "digests": digests, "finished": finished}
+        save_state(run.state, header, trainer.state_arrays() | progress_arrays)
+
+    def checkpoint() -> None:
+        nonlocal digests, finished
+        writer.write(checkpoints.index(trainer.epoch), trainer.checkpoint(test))
+        digests, finished = writer.digests, writer.finished
+        save()
+
+    if trainer.epoch == 0 and trainer.step == 0 and not finished[0]:
+        checkpoint()
+    log.info("%s on %s, %d thread(s): %d samples, epochs %d to %d", name, device, environment["threads"], len(train),
+             trainer.epoch, epochs)  # fmt: skip
+    progress = Progress(name, epochs, len(train), start=trainer.epoch, log=log)
+    began = saved = time.monotonic()
+    while trainer.epoch < epochs:
+        loss = trainer.run_epoch(stop)
+        if loss is None:
+            save()
+            log.warning("SIGTERM: stopped in epoch %d after step %d, state written", trainer.epoch + 1, trainer.step)
+            raise SystemExit(143)
+        losses.append(loss)
+        due = trainer.epoch in checkpoints
+        if due:
+            checkpoint()
+            saved = time.monotonic()
+        elif time.monotonic() - saved >= STATE_SECONDS:
+            save()
+            saved = time.monotonic()
+        progress.epoch(trainer.epoch, loss, force=due)
+    history = run.write_history(losses, settings["recipe"], epochs)
+    run.write_manifest(environment, history)
+    shutil.rmtree(run.aside, ignore_errors=True)
+    log.info("finished in %s", clock(time.monotonic() - began))

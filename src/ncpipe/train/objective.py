@@ -1,0 +1,67 @@
+"""The training loss in torch, and the terms of the terminal objective (7) at a checkpoint."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def batch_loss(logits: Tensor, features: Tensor, targets: Tensor, lambda_h: float) -> Tensor:
+    """Mean pick-all-labels loss plus the per-sample feature penalty, theory.md (7) without its parameter penalties.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (B, K)
+    features : Tensor, shape (B, d)
+    targets : Tensor, shape (B, K)
+        t_S of each sample: y / m (normalised) or y (raw).
+    lambda_h : float
+        λ_H; the penalty is λ_H / 2 times the batch mean of ‖h‖², the same for every batch size.
+    """
+    return torch.nn.functional.cross_entropy(logits, targets) + 0.5 * lambda_h * features.square().sum(1).mean()
+
+
+def objective_terms(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    *,
+    lambda_w: float,
+    lambda_h: float,
+    lambda_b: float,
+) -> dict[str, float]:
+    """Each term of theory.md (7) in float64: ``loss``, ``classifier``, ``feature``, ``bias``.
+
+    Shapes: features (N, d), weight (K, d), bias (K,), targets (N, K).
+    """
+    logits = features.double() @ weight.double().T + bias.double()
+    loss = torch.nn.functional.cross_entropy(logits, targets.double())
+    return {
+        "loss": loss.item(),
+        "classifier": 0.5 * lambda_w * weight.double().square().sum().item(),
+        "feature": 0.5 * lambda_h * features.double().square().sum(1).mean().item(),
+        "bias": 0.5 * lambda_b * bias.double().square().sum().item(),
+    }
+
+
+def error_and_score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Multi-label error and score of a split.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (N, K)
+    labels : Tensor, shape (N, K), bool
+
+    Returns
+    -------
+    error : float in [0, 1]
+        Share of samples whose top-|S| logits are not S (a tie counts as an error).
+    score : float in [0, 1]
+        Softmax mass on the true labels, averaged (called IoU by Li et al.).
+    """
+    lowest_true = logits.masked_fill(~labels, torch.inf).amin(1)
+    highest_false = logits.masked_fill(labels, -torch.inf).amax(1)
+    error = (lowest_true <= highest_false).double().mean().item()
+    score = (logits.softmax(1) * labels).sum(1).double().mean().item()
+    return error, score
