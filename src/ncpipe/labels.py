@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from scipy import sparse
 
 from ncpipe.errors import InputError
+from ncpipe.naming import LabelSet, label_set_name
 
 Target = Literal["normalised", "raw"]
-LabelSet = tuple[int, ...]
-
-
-def label_set_name(label_set: Iterable[int], class_names: Sequence[str] | None = None) -> str:
-    """Name of a label set as users write it: ``"3"``, ``"0+7"``, or joined class names."""
-    return "+".join(str(k) if class_names is None else class_names[k] for k in label_set)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +109,7 @@ class LabelDistribution:
         matrix.sort_indices()
         tally: dict[LabelSet, int] = {}
         indices, indptr = matrix.indices.tolist(), matrix.indptr.tolist()
-        for start, stop in zip(indptr[:-1], indptr[1:], strict=True):
+        for start, stop in pairwise(indptr):
             key = tuple(indices[start:stop])
             tally[key] = tally.get(key, 0) + 1
         return cls.from_counts(tally, matrix.shape[1], class_names=class_names)
@@ -142,7 +138,7 @@ class LabelDistribution:
     def label_sets(self) -> tuple[LabelSet, ...]:
         """The label sets as sorted tuples of class indices, in canonical order."""
         indices, indptr = self.indicator.indices.tolist(), self.indicator.indptr.tolist()
-        return tuple(tuple(indices[a:b]) for a, b in zip(indptr[:-1], indptr[1:], strict=True))
+        return tuple(tuple(indices[a:b]) for a, b in pairwise(indptr))
 
     @cached_property
     def multiplicities(self) -> tuple[int, ...]:

@@ -63,7 +63,9 @@ def digest_values(values: np.ndarray) -> bytes:
     return hashlib.sha256(head + b"\0" + contiguous.tobytes()).digest()
 
 
-def _create(group: zarr.Group, name: str, dims: tuple[str, ...], shape: tuple[int, ...], dtype: Any, **meta: Any) -> Any:
+def _create(
+    group: zarr.Group, name: str, dims: tuple[str, ...], shape: tuple[int, ...], dtype: Any, **meta: Any
+) -> Any:
     kind = np.dtype(dtype)
     row_bytes = max(1, int(np.prod(shape[1:], dtype=np.int64)) * kind.itemsize)
     first = 1 if dims[:1] == ("epoch",) else max(1, min(shape[0], _STATIC_CHUNK_BYTES // row_bytes)) if shape else 1
@@ -117,8 +119,9 @@ class EpochWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._group = zarr.open_group(path, mode="r+")
-        self._names: list[str] = list(self._group.attrs["epoch_arrays"])  # type: ignore[arg-type]
+        group = zarr.open_group(path, mode="r+")
+        self._arrays: dict[str, Any] = dict(group.arrays())
+        self._names: list[str] = list(group.attrs["epoch_arrays"])  # type: ignore[arg-type]
 
     @classmethod
     def create(
@@ -151,12 +154,12 @@ class EpochWriter:
     @property
     def digests(self) -> np.ndarray:
         """Digests of all epochs, shape (epoch, array, 32), uint8; zeros where an epoch is not finished."""
-        return self._group["digest"][...]  # type: ignore[index, return-value]
+        return self._arrays["digest"][...]
 
     @property
     def finished(self) -> np.ndarray:
         """Which epochs are finished, shape (epoch,), bool."""
-        return np.asarray(self._group["finished"][...]).astype(bool)  # type: ignore[index]
+        return np.asarray(self._arrays["finished"][...]).astype(bool)
 
     def write(self, index: int, values: Mapping[str, np.ndarray]) -> None:
         """Write all arrays of the epoch at position `index`."""
@@ -164,19 +167,19 @@ class EpochWriter:
             raise ValueError(f"expected the arrays {self._names}, got {sorted(values)}")
         digests = np.zeros((len(self._names), 32), np.uint8)
         for position, name in enumerate(self._names):
-            target = self._group[name]
-            value = np.asarray(values[name], dtype=target.dtype)  # type: ignore[union-attr]
-            target[index] = value  # type: ignore[index]
+            target = self._arrays[name]
+            value = np.asarray(values[name], dtype=target.dtype)
+            target[index] = value
             digests[position] = np.frombuffer(digest_values(value), np.uint8)
-        self._group["digest"][index] = digests  # type: ignore[index]
-        finished = self._group["finished"][...]  # type: ignore[index]
-        finished[index] = 1  # type: ignore[index]
-        self._group["finished"][...] = finished  # type: ignore[index]
+        self._arrays["digest"][index] = digests
+        finished = self._arrays["finished"][...]
+        finished[index] = 1
+        self._arrays["finished"][...] = finished
 
     def restore(self, digests: np.ndarray, finished: np.ndarray) -> None:
         """Put back what a resume state knows to be finished; later epochs become unfinished."""
-        self._group["digest"][...] = digests  # type: ignore[index]
-        self._group["finished"][...] = np.asarray(finished, np.uint8)  # type: ignore[index]
+        self._arrays["digest"][...] = digests
+        self._arrays["finished"][...] = np.asarray(finished, np.uint8)
 
 
 class Store:
@@ -353,7 +356,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def write_json(path: Path, payload: Mapping[str, Any]) -> None:
-    """Write canonical JSON (sorted keys, shortest round-trip floats, NaN refused) atomically: equal payloads, equal bytes."""
+    """Write canonical JSON (sorted keys, NaN refused) atomically: equal payloads give equal bytes."""
     write_atomically(path, json.dumps(payload, sort_keys=True, indent=1, allow_nan=False) + "\n")
 
 

@@ -40,11 +40,11 @@ from ncpipe.stores import (
     write_json,
 )
 from ncpipe.streams import stream
+from ncpipe.train import TRAIN_VERSION
 from ncpipe.train.networks import build_backbone, build_classifier
 from ncpipe.train.objective import batch_loss, error_and_score, objective_terms
 from ncpipe.train.state import load_state, save_state
 
-TRAIN_VERSION = 1  # raise it whenever a change here alters results: finished runs are then made again
 STATE_SECONDS = 20.0
 EVALUATION_BATCH = 1024
 SCALARS = {
@@ -128,7 +128,10 @@ class Trainer:
         # The feature penalty is the free features' only decay, and their gradient carries 1/N: hence lr × N.
         self._lr_scale = len(train) if self.free else 1
         groups = [
-            {"params": list(self.backbone.parameters()), "weight_decay": 0.0 if self.free else recipe["weight_decay"]},
+            {
+                "params": list(self.backbone.parameters()),
+                "weight_decay": 0.0 if self.free else recipe["weight_decay"],
+            },
             {"params": [self.classifier.weight], "weight_decay": objective["lambda_w"]},
             {"params": bias, "weight_decay": objective["lambda_b"]},
         ]
@@ -155,24 +158,21 @@ class Trainer:
         DivergenceError
             If the mean loss is not finite.
         """
-        for index, group in enumerate(self.optimiser.param_groups):
-            rate = learning_rate(self.settings["recipe"], self.epoch, self.epochs)
-            group["lr"] = rate * (self._lr_scale if index == 0 else 1)
+        rate = learning_rate(self.settings["recipe"], self.epoch, self.epochs)
+        for position, group in enumerate(self.optimiser.param_groups):
+            group["lr"] = rate * (self._lr_scale if position == 0 else 1)
         self.backbone.train()
         samples, full = len(self.train), self.batch == len(self.train)
         order = None if full else self._order()
         for start in range(self.step * self.batch, samples, self.batch):
             if stop.requested:
                 return None
-            if order is None:
-                index, targets = slice(None), self.train.targets
-            else:
-                index = order[start : start + self.batch]
-                targets = self.train.targets[index]
+            index = slice(None) if order is None else order[start : start + self.batch]
+            targets = self.train.targets[index]
             features = self.backbone(index if self.free else pixels(self.train.images[index]))
             loss = batch_loss(self.classifier(features), features, targets, self.lambda_h)
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self.optimiser.step()
             self.loss_sum += loss.detach() * len(targets)
             self.step += 1
@@ -212,7 +212,7 @@ class Trainer:
                 )  # fmt: skip
                 values |= {f"objective_{term}": value for term, value in terms.items()}
                 values["objective"] = sum(terms.values())
-        return {k: v.cpu().numpy() if isinstance(v, Tensor) else np.float64(v) for k, v in values.items()}
+        return {k: v.cpu().numpy() if isinstance(v, Tensor) else np.array(v) for k, v in values.items()}
 
     def _tensors(self) -> dict[str, Tensor]:
         parts: dict[str, nn.Module] = {"backbone": self.backbone, "classifier": self.classifier}
@@ -259,9 +259,7 @@ class Stop:
         signal.signal(signal.SIGTERM, self._previous)
 
 
-def load_split(
-    store: Store, split: str, settings: Mapping[str, Any], device: torch.device
-) -> tuple[Split, np.ndarray]:
+def load_split(store: Store, split: str, settings: Mapping[str, Any], device: torch.device) -> tuple[Split, np.ndarray]:
     """Load one split to the device, and the label-set index of each of its samples.
 
     The training split is the setting's selection; the test split is whole.
@@ -498,7 +496,12 @@ def _train(
         log.info("going on from epoch %d, step %d", trainer.epoch, trainer.step)
 
     def save() -> None:
-        header = {"identity": run.identity, "environment": environment, "epoch": trainer.epoch, "step": trainer.step}
+        header = {
+            "identity": run.identity,
+            "environment": environment,
+            "epoch": trainer.epoch,
+            "step": trainer.step,
+        }
         progress_arrays = {"history": np.array(losses), "digests": digests, "finished": finished}
         save_state(run.state, header, trainer.state_arrays() | progress_arrays)
 

@@ -19,7 +19,11 @@ class ConvNet(nn.Sequential):
         widths, strides = (width, 2 * width, 4 * width, 4 * width), (1, 2, 1, 2)
         layers: list[nn.Module] = []
         for out, stride in zip(widths, strides, strict=True):
-            layers += [nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+            layers += [
+                nn.Conv2d(channels, out, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(out),
+                nn.ReLU(inplace=True),
+            ]
             channels = out
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.features = channels

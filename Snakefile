@@ -1,0 +1,33 @@
+"""ncpipe: from images to a verdict on every claim about multi-label neural collapse.
+
+    snakemake                                       everything, ending in results/report/index.html
+    snakemake data | train | theory | collapse | figures | report        up to one stage
+    snakemake --configfile config/smoke.yaml        another experiment (overlays merge over config.yaml)
+    snakemake --profile profiles/slurm              on a cluster
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: f"{workflow.basedir}/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+
+
+localrules:
+    all,
+    data,
+    train,
+
+
+rule all:
+    """Everything."""
+    default_target: True
+    input:
+        rules.data.input,
+        rules.train.input,

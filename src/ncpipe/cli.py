@@ -1,0 +1,65 @@
+"""The command line: thin, and light to start; every stage brings its own commands."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+from ncpipe.errors import NcpipeError
+
+COMMANDS = ("train", "collapse", "theory")
+EXIT_FAULT, EXIT_USAGE = 1, 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``ncpipe``; return its exit code: 0, 1 for a fault found, 2 for input that cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="ncpipe",
+        description="Multi-label neural collapse: look at results, verify them, run single steps.",
+        epilog="The pipeline itself is run with `snakemake`, see README.md.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    verify = subparsers.add_parser(
+        "verify", help="check every store under a results folder against its digests", description=_verify.__doc__
+    )
+    verify.add_argument("results", type=Path, help="a results folder, or any folder in one")
+    verify.set_defaults(func=_verify)
+    for stage in COMMANDS:
+        if importlib.util.find_spec(f"ncpipe.{stage}.command"):
+            importlib.import_module(f"ncpipe.{stage}.command").add_parsers(subparsers)
+    options = parser.parse_args(arguments)
+    if options.version:
+        from ncpipe import __version__
+
+        print(f"ncpipe {__version__}")
+        return 0
+    if options.command is None:
+        parser.print_help()
+        return 0
+    try:
+        return int(options.func(options))
+    except NcpipeError as error:
+        print(f"ncpipe {options.command}: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except BrokenPipeError:
+        return EXIT_FAULT
+
+
+def _verify(options: argparse.Namespace) -> int:
+    """Check every array of every store, and every manifest against the store beside it."""
+    from ncpipe.verify import verify_results
+
+    checked, faults = 0, 0
+    for path, problems in verify_results(options.results):
+        checked += 1
+        faults += len(problems)
+        for problem in problems:
+            print(f"FAULT {problem}")
+        if not problems:
+            print(f"ok    {path}")
+    print(f"{checked} stores checked, {faults} faults")
+    return EXIT_FAULT if faults else 0

@@ -1,0 +1,434 @@
+"""The configuration: all its faults at once as plain lines, and the plan of runs that it asks for.
+
+Imports nothing heavy: every Snakemake process, and every SLURM job, reads this at start.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ncpipe.data.registry import BASE_SETS, base_capacity
+from ncpipe.errors import ConfigError, InputError
+from ncpipe.naming import LabelSet, label_set_name
+
+Config = Mapping[str, Any]
+NETWORK_KEYS = {
+    "cnn": ("width",),
+    "mlp": ("hidden", "features"),
+    "resnet18": ("width",),
+    "ufm": ("features",),
+}
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One network trained once."""
+
+    dataset: str
+    setting: str
+    network: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """``dataset/setting/network/seed-n``: its place in the results."""
+        return f"{self.dataset}/{self.setting}/{self.network}/seed-{self.seed}"
+
+
+# --- reading and checking ---------------------------------------------------------------------------------------
+
+
+def load_config(*paths: Path) -> dict[str, Any]:
+    """Read a configuration and its overlays as Snakemake does: mappings merge deeply, lists replace.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or is not a YAML mapping.
+    """
+    merged: dict[str, Any] = {}
+    for path in paths:
+        try:
+            loaded = yaml.safe_load(path.read_text())
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: no such configuration file") from error
+        except yaml.YAMLError as error:
+            raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(loaded, dict):
+            raise InputError(f"{path}: found {_shown(loaded)}; a configuration is a mapping of keys")
+        _merge(merged, loaded)
+    return merged
+
+
+def _merge(base: dict[str, Any], overlay: Mapping[str, Any]) -> None:
+    for key, value in overlay.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
+
+
+def check(config: Config, schema: Mapping[str, Any]) -> None:
+    """Check a merged configuration against the schema and across its fields.
+
+    Raises
+    ------
+    ConfigError
+        With every fault found, one line each. Cross-field checks run once the shape is right.
+    """
+    problems = list(_shape_problems(config, schema))
+    if not problems:
+        problems = list(_cross_problems(config))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing (null)"
+    kinds: list[tuple[type, str]] = [
+        (bool, "true/false"),
+        (str, "text"),
+        (Mapping, "a mapping"),
+        (list, "a list"),
+    ]
+    for kind, name in kinds:
+        if isinstance(value, kind):
+            if isinstance(value, (bool, str)):
+                return f"{value!r} ({name})" if isinstance(value, str) else str(value).lower()
+            return name
+    return repr(value)
+
+
+def _path(parts: Sequence[Any]) -> str:
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "the configuration"
+
+
+def near_match(word: str, allowed: Sequence[str]) -> str:
+    """``; did you mean 'x'?`` or nothing."""
+    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _allowed(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
+    """Say in words what a schema fragment allows."""
+    schema = _resolve(schema, root)
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    if "anyOf" in schema:
+        return " or ".join(_allowed(option, root) for option in schema["anyOf"])
+    kinds = schema.get("type", "a value")
+    names = {
+        "integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false",
+        "array": "a list", "object": "a mapping", "null": "null",
+    }  # fmt: skip
+    text = " or ".join(names.get(k, k) for k in ([kinds] if isinstance(kinds, str) else kinds))
+    limits = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {schema[key]}" for key, sign in limits.items() if key in schema]
+    return f"{text} {' and '.join(bounds)}".strip()
+
+
+def _resolve(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+    reference = schema.get("$ref")
+    if reference is None:
+        return schema
+    found: Any = root
+    for part in reference.removeprefix("#/").split("/"):
+        found = found[part]
+    return {**found, **{k: v for k, v in schema.items() if k != "$ref"}}
+
+
+def _shape_problems(config: Config, schema: Mapping[str, Any]) -> Iterator[str]:
+    from jsonschema import Draft202012Validator
+
+    textual = _textual_keys(config)
+    if textual:
+        yield from textual
+        return
+    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda e: list(map(str, e.absolute_path)))
+    for error in errors:
+        where = _path(list(error.absolute_path))
+        rule = error.validator
+        if rule == "additionalProperties":
+            allowed = list(error.schema.get("properties", {}))
+            for key in [k for k in error.instance if k not in allowed]:
+                inside = "" if where == "the configuration" else f"{where}."
+                yield f"{inside}{key}: unknown key{near_match(key, allowed)} allowed: {', '.join(allowed)}".replace(
+                    "key allowed", "key; allowed"
+                )
+        elif rule == "required":
+            missing = [k for k in error.validator_value if k not in error.instance]
+            for key in missing:
+                allowed_value = _allowed(error.schema["properties"][key], schema)
+                inside = "" if where == "the configuration" else f"{where}."
+                yield f"{inside}{key}: missing; allowed: {allowed_value}"
+        elif rule == "pattern" and error.parent is not None and error.parent.validator == "propertyNames":
+            yield f"{where}: found the name {error.instance!r}; allowed: {error.schema.get('description', rule)}"
+        elif rule == "pattern":
+            description = error.schema.get("description", error.validator_value)
+            yield f"{where}: found the name {error.instance!r}; allowed: {description}"
+        elif rule in ("minItems", "maxItems", "minProperties", "uniqueItems"):
+            needs = {
+                "minItems": f"at least {error.validator_value}",
+                "maxItems": f"at most {error.validator_value}",
+                "minProperties": f"at least {error.validator_value}",
+                "uniqueItems": "no entry twice",
+            }[rule]
+            yield f"{where}: found {len(error.instance)} entries; allowed: {needs}"
+        else:
+            hint = ""
+            if isinstance(error.instance, str):
+                enum = _resolve(error.schema, schema).get("enum", [])
+                hint = near_match(error.instance, [str(v) for v in enum])
+                if not enum and _is_number(error.instance):
+                    hint = f"; YAML reads {error.instance} as text, write {float(error.instance):.1e}"
+            yield f"{where}: found {_shown(error.instance)}{hint}; allowed: {_allowed(error.schema, schema)}".replace(
+                "?;", "?"
+            )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _textual_keys(value: Any, path: tuple[Any, ...] = ()) -> list[str]:
+    """Keys that YAML did not read as text: a schema cannot name them."""
+    if isinstance(value, Mapping):
+        lines = []
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                lines.append(
+                    f"{_path([*path, str(key)])}: found the key {key!r}, which is not text; write it in quotes"
+                )
+            else:
+                lines += _textual_keys(inner, (*path, key))
+        return lines
+    if isinstance(value, list):
+        return [line for i, inner in enumerate(value) for line in _textual_keys(inner, (*path, i))]
+    return []
+
+
+# --- cross-field checks -----------------------------------------------------------------------------------------
+
+
+def _cross_problems(config: Config) -> Iterator[str]:
+    for name, dataset in config["datasets"].items():
+        yield from _dataset_problems(name, dataset)
+    for name, setting in config["settings"].items():
+        yield from _setting_problems(name, setting)
+    for name, recipe in config["recipes"].items():
+        yield from _recipe_problems(name, recipe)
+    for name, network in config["networks"].items():
+        yield from _network_problems(name, network, config)
+    problems = list(_selection_problems(config))
+    yield from problems
+    if not problems:
+        yield from _run_problems(config)
+
+
+def _dataset_problems(name: str, dataset: Mapping[str, Any]) -> Iterator[str]:
+    where, base = f"datasets.{name}", BASE_SETS[dataset["base"]]
+    for split in ("train", "test"):
+        counts = dataset[f"{split}_counts"]
+        if not any(counts):
+            yield f"{where}.{split}_counts: found only zeros; allowed: at least one sample"
+        if len(counts) > base.classes:
+            found = f"found {len(counts)} multiplicities"
+            yield f"{where}.{split}_counts: {found}; {dataset['base']} has {base.classes} classes"
+    try:
+        capacity = base_capacity(dataset["base"], dataset.get("folder"))
+    except InputError as error:
+        yield f"{where}: {error}"
+        return
+    if capacity is None:
+        return
+    for split, available in zip(("train", "test"), capacity[:2], strict=True):
+        for position, count in enumerate(dataset[f"{split}_counts"]):
+            if count > available:
+                yield (
+                    f"{where}.{split}_counts[{position}]: found {count}; the {split} split of {dataset['base']} has "
+                    f"{available} images in its smallest class, allowed: 0 to {available}"
+                )
+
+
+def _setting_problems(name: str, setting: Mapping[str, Any]) -> Iterator[str]:
+    where, profile = f"settings.{name}", setting["profile"]
+    needs = {"step": "ratio", "exponential": "ratio", "uniform": "ratio", "explicit": "counts"}.get(profile)
+    for key in ("ratio", "counts"):
+        if key == needs and key not in setting:
+            yield f"{where}.{key}: missing; profile {profile} needs it"
+        elif key != needs and key in setting:
+            yield f"{where}.{key}: found {_shown(setting[key])}; profile {profile} does not use it, remove the key"
+
+
+def _recipe_problems(name: str, recipe: Mapping[str, Any]) -> Iterator[str]:
+    where, checkpoints = f"recipes.{name}.checkpoints", recipe["checkpoints"]
+    if checkpoints == "log":
+        return
+    if checkpoints != sorted(checkpoints):
+        yield f"{where}: found {checkpoints}; allowed: epochs in increasing order"
+    if max(checkpoints) > recipe["epochs"]:
+        yield f"{where}: found epoch {max(checkpoints)}; allowed: 0 to recipes.{name}.epochs = {recipe['epochs']}"
+
+
+def _network_problems(name: str, network: Mapping[str, Any], config: Config) -> Iterator[str]:
+    where, architecture = f"networks.{name}", network["architecture"]
+    needed = NETWORK_KEYS[architecture]
+    for key in ("width", "hidden", "features"):
+        if key in needed and key not in network:
+            yield f"{where}.{key}: missing; architecture {architecture} needs it"
+        elif key not in needed and key in network:
+            found = f"found {_shown(network[key])}"
+            yield f"{where}.{key}: {found}; architecture {architecture} does not use it, remove the key"
+    for key, table in (("objective", "objectives"), ("recipe", "recipes")):
+        yield from _unknown_name(f"{where}.{key}", network[key], config[table])
+
+
+def _unknown_name(where: str, name: str, table: Mapping[str, Any]) -> Iterator[str]:
+    if name not in table:
+        match = near_match(name, list(table))
+        yield f"{where}: found {name!r}{match or ';'} allowed: {', '.join(table)}"
+
+
+def _selection_problems(config: Config) -> Iterator[str]:
+    for i, entry in enumerate(config["runs"]):
+        for key in ("datasets", "settings", "networks"):
+            for j, name in enumerate(entry[key]):
+                yield from _unknown_name(f"runs[{i}].{key}[{j}]", name, config[key])
+
+
+def _run_problems(config: Config) -> Iterator[str]:
+    pairs = sorted({(run.dataset, run.setting) for run in plan_runs(config)})
+    for dataset, setting in pairs:
+        classes = BASE_SETS[config["datasets"][dataset]["base"]].classes
+        balanced = balanced_counts(config["datasets"][dataset]["train_counts"], classes)
+        for key, count in config["settings"][setting].get("counts", {}).items():
+            where, label_set = f"settings.{setting}.counts.{key}", tuple(sorted(map(int, key.split("+"))))
+            if label_set[-1] >= classes or len(set(label_set)) != len(label_set):
+                yield f"{where}: found {key!r}; classes of {dataset} are 0 to {classes - 1}, each at most once"
+            elif count > balanced.get(label_set, 0):
+                yield (
+                    f"{where}: found {count}; data set {dataset} has {balanced.get(label_set, 0)} samples of it "
+                    f"(datasets.{dataset}.train_counts)"
+                )
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------
+
+
+def plan_runs(config: Config) -> list[Run]:
+    """All runs that the configuration selects, each once, in the order of the selection."""
+    keys = ("datasets", "settings", "networks", "seeds")
+    return list(dict.fromkeys(Run(*names) for e in config["runs"] for names in product(*(e[k] for k in keys))))
+
+
+def balanced_counts(per_set: Sequence[int], classes: int) -> dict[LabelSet, int]:
+    """Samples of every label set of a balanced data set, in canonical order; label sets without samples left out."""
+    return {
+        label_set: count
+        for m, count in enumerate(per_set, start=1)
+        if count
+        for label_set in combinations(range(classes), m)
+    }
+
+
+def setting_counts(dataset: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str, int]:
+    """Training samples of every label set under a setting: ``{"0": 140, ..., "8+9": 20}``, canonical order.
+
+    The profiles (reproduction.md §2) act on multiplicity one: ``step`` keeps the first half of the classes and puts
+    the rest at ratio r, ``exponential`` gives n_k = n_1 r^(k/(K-1)), ``uniform`` puts every class at r. Counts are
+    rounded half up and never below 1.
+    """
+    classes = BASE_SETS[dataset["base"]].classes
+    counts = balanced_counts(dataset["train_counts"], classes)
+    if setting["profile"] == "explicit":
+        wanted = {tuple(sorted(map(int, key.split("+")))): n for key, n in setting["counts"].items()}
+        return {label_set_name(s): wanted[s] for s in counts if s in wanted}
+    ratio = float(setting.get("ratio", 1.0))
+    share = {
+        "balanced": lambda k: 1.0,
+        "step": lambda k: 1.0 if k < (classes + 1) // 2 else ratio,
+        "exponential": lambda k: ratio ** (k / (classes - 1)),
+        "uniform": lambda k: ratio,
+    }[setting["profile"]]
+    return {
+        label_set_name(s): max(1, math.floor(n * share(s[0]) + 0.5)) if len(s) == 1 else n for s, n in counts.items()
+    }
+
+
+def checkpoint_epochs(checkpoints: str | Sequence[int], epochs: int, planned: int) -> list[int]:
+    """Epochs to checkpoint: two per doubling (``log``) or the list, scaled where a step budget changed the epochs.
+
+    The last epoch is always one of them, and so is epoch 0 under ``log``.
+    """
+    if checkpoints == "log":
+        powers = (round(2 ** (i / 2)) for i in range(2 * epochs.bit_length() + 1))
+        return sorted({0, epochs, *(e for e in powers if e < epochs)})
+    return sorted({epochs, *(round(int(e) * epochs / planned) for e in checkpoints)})
+
+
+def run_epochs(config: Config, run: Run) -> int:
+    """Epochs of a run: the recipe's, or those that make as many steps as the balanced setting (``budget: steps``)."""
+    dataset, setting = config["datasets"][run.dataset], config["settings"][run.setting]
+    recipe = config["recipes"][config["networks"][run.network]["recipe"]]
+    if setting.get("budget", "epochs") == "epochs" or recipe["batch"] == "full":
+        return int(recipe["epochs"])
+    steps, balanced = (
+        math.ceil(sum(setting_counts(dataset, s).values()) / recipe["batch"])
+        for s in (setting, {"profile": "balanced"})
+    )
+    return math.floor(recipe["epochs"] * balanced / steps + 0.5)
+
+
+def train_settings(config: Config, run: Run) -> dict[str, Any]:
+    """Every value that a run's result depends on (its data set apart), as plain builtins."""
+    network = dict(config["networks"][run.network])
+    recipe = dict(config["recipes"][network.pop("recipe")])
+    planned, checkpoints = recipe.pop("epochs"), recipe.pop("checkpoints")
+    epochs = run_epochs(config, run)
+    return {
+        "run": {"dataset": run.dataset, "setting": run.setting, "network": run.network, "seed": run.seed},
+        "network": network,
+        "objective": dict(config["objectives"][network.pop("objective")]),
+        "recipe": recipe,
+        "counts": setting_counts(config["datasets"][run.dataset], config["settings"][run.setting]),
+        "epochs": epochs,
+        "checkpoints": checkpoint_epochs(checkpoints, epochs, planned),
+        "seed": run.seed,
+    }
+
+
+def data_spec(config: Config, dataset: str) -> dict[str, Any]:
+    """Every value that a data set depends on, as plain builtins."""
+    entry = config["datasets"][dataset]
+    return {
+        "dataset": dataset,
+        "base": entry["base"],
+        "folder": entry.get("folder"),
+        "style": entry["style"],
+        "placement": entry.get("placement", "reference"),
+        "train_counts": list(entry["train_counts"]),
+        "test_counts": list(entry["test_counts"]),
+        "seed": entry["seed"],
+    }
+
+
+def class_count(config: Config, dataset: str) -> int:
+    """K of a data set."""
+    return BASE_SETS[config["datasets"][dataset]["base"]].classes

@@ -1,0 +1,29 @@
+"""What every workflow script shares: plain lines in the job's log, and faults said in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+
+from ncpipe.errors import NcpipeError
+
+
+@contextlib.contextmanager
+def job(log_path: str) -> Iterator[logging.Logger]:
+    """Log to `log_path` inside; an `NcpipeError` becomes one line there and on stderr, and exit code 1."""
+    logger = logging.getLogger("ncpipe")
+    handler = logging.FileHandler(log_path, mode="w")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield logger
+    except NcpipeError as error:
+        logger.error("%s", error)
+        print(f"ncpipe: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    finally:
+        logger.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,12 @@
+"""What a label set is and how it is written, for code that must start fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+LabelSet = tuple[int, ...]
+
+
+def label_set_name(label_set: Iterable[int], class_names: Sequence[str] | None = None) -> str:
+    """Name of a label set as users write it: ``"3"``, ``"0+7"``, or joined class names."""
+    return "+".join(str(k) if class_names is None else class_names[k] for k in label_set)
