@@ -319,7 +319,7 @@ def open_dataset(folder: Path) -> Store:
     StoreError
         If manifest or store is missing, or they do not belong together.
     """
-    expected = read_json(folder / "manifest.json").get("store")
+    expected = read_json(folder / "manifest.json").get("store_digest")
     store = Store(folder / "images.zarr")
     if store.digest() != expected:
         raise StoreError(f"{store.path}: is not the store that {folder / 'manifest.json'} describes; make it again")

@@ -1,7 +1,5 @@
 """Compose one data set."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING
 

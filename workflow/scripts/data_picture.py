@@ -1,7 +1,5 @@
 """Draw a few samples of each label set of one data set."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING
 

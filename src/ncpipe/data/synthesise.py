@@ -10,15 +10,13 @@ from typing import Any, get_args
 import numpy as np
 
 import ncpipe
+from ncpipe.data import DATA_VERSION
 from ncpipe.data.base import SPLITS, BaseImages, load_base
 from ncpipe.data.compose import MAX_MULTIPLICITY, PLACES, Placement, Style, canonical_label_sets, compose
 from ncpipe.data.registry import known_base_set
 from ncpipe.errors import InputError, StoreError
 from ncpipe.naming import LabelSet
 from ncpipe.stores import Array, Store, exclusive, hash_json, write_json, write_store
-
-ALGORITHM_VERSION = 1
-"""Raised whenever equal specifications begin to give other images."""
 
 _KEYS = ("dataset", "base", "folder", "style", "placement", "train_counts", "test_counts", "seed")
 
@@ -58,7 +56,7 @@ def synthesise(spec: Mapping[str, Any], output_folder: Path, log: logging.Logger
             manifest.unlink(missing_ok=True)  # it never lies beside a store that it does not describe
             _write(store, spec, base, record, log)
         opened = Store(store)
-        content = {**opened.attrs, "store_digest": opened.digest()}
+        content = {**opened.attrs, "store": store.name, "store_digest": opened.digest()}
         write_json(manifest, content)
     return content
 
@@ -103,7 +101,7 @@ def _record(spec: Mapping[str, Any], base: BaseImages) -> dict[str, Any]:
         "dataset": spec["dataset"],
         "spec": described,
         "spec_sha256": hash_json(described),
-        "algorithm_version": ALGORITHM_VERSION,
+        "algorithm_version": DATA_VERSION,
         "class_names": list(base.class_names),
         "samples": samples,
         "versions": {"ncpipe": ncpipe.__version__, "numpy": np.__version__},

@@ -365,8 +365,9 @@ class _Run:
                 "identity_hash": hash_json(self.identity),
                 "environment": environment,
                 "epochs": store.epochs,
-                "store": store.digest(),
-                "history": hashlib.sha256(history).hexdigest(),
+                "store": self.store.name,
+                "store_digest": store.digest(),
+                "history_sha256": hashlib.sha256(history).hexdigest(),
             },
         )
 
@@ -447,7 +448,7 @@ def train_run(
     torch.set_num_threads(threads)
     chosen = resolve_device(device)
     data_manifest = read_json(data / "manifest.json")
-    identity = {"settings": settings, "algorithm_version": TRAIN_VERSION, "data": data_manifest["store"]}
+    identity = {"settings": settings, "algorithm_version": TRAIN_VERSION, "data": data_manifest["store_digest"]}
     run = _Run(folder, identity)
     environment = {
         "python": platform.python_version(),
