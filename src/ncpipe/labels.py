@@ -17,6 +17,14 @@ from ncpipe.naming import LabelSet, label_set_name
 Target = Literal["normalised", "raw"]
 
 
+def contrast_basis(classes: int) -> np.ndarray:
+    """Orthonormal basis of the contrast space 1^⊥ (Helmert), shape (K, K-1), theory.md §1."""
+    index = np.arange(1, classes)
+    basis = np.triu(np.ones((classes, classes - 1)))
+    basis[index, index - 1] = -index
+    return basis / np.sqrt(index * (index + 1.0))
+
+
 @dataclass(frozen=True, eq=False)
 class LabelDistribution:
     """Distinct label sets and how many samples carry each (theory.md §1). Immutable.
