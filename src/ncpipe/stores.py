@@ -63,12 +63,24 @@ def digest_values(values: np.ndarray) -> bytes:
     return hashlib.sha256(head + b"\0" + contiguous.tobytes()).digest()
 
 
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def _create(
-    group: zarr.Group, name: str, dims: tuple[str, ...], shape: tuple[int, ...], dtype: Any, **meta: Any
+    group: zarr.Group,
+    name: str,
+    dims: tuple[str, ...],
+    shape: tuple[int, ...],
+    dtype: Any,
+    *,
+    rows: int | None = None,
+    **meta: Any,
 ) -> Any:
+    """Create an array in chunks of `rows` rows, or of as many as `_STATIC_CHUNK_BYTES` hold."""
     kind = np.dtype(dtype)
     row_bytes = max(1, int(np.prod(shape[1:], dtype=np.int64)) * kind.itemsize)
-    first = 1 if dims[:1] == ("epoch",) else max(1, min(shape[0], _STATIC_CHUNK_BYTES // row_bytes)) if shape else 1
+    first = rows or (max(1, min(shape[0], _STATIC_CHUNK_BYTES // row_bytes)) if shape else 1)
     compressor = [BloscCodec(cname="lz4", shuffle="shuffle", clevel=3)] if kind.kind in "iub" else []
     return group.create_array(
         name,
@@ -119,9 +131,15 @@ class EpochWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        group = zarr.open_group(path, mode="r+")
-        self._arrays: dict[str, Any] = dict(group.arrays())
-        self._names: list[str] = list(group.attrs["epoch_arrays"])  # type: ignore[arg-type]
+        try:
+            group = zarr.open_group(path, mode="r+")
+            self._arrays: dict[str, Any] = dict(group.arrays())
+            self._names: list[str] = list(group.attrs["epoch_arrays"])  # type: ignore[arg-type]
+        except Exception as error:  # zarr raises many kinds on damaged metadata
+            raise StoreError(f"{path}: missing or damaged, it cannot be written to ({_reason(error)})") from error
+        lacking = [name for name in (*self._names, *_INTERNAL) if name not in self._arrays]
+        if lacking:
+            raise StoreError(f"{path}: array {lacking[0]!r}: missing")
 
     @classmethod
     def create(
@@ -141,9 +159,9 @@ class EpochWriter:
         for name, array in arrays.items():
             _create(
                 group, name, ("epoch", *array.dims), (count, *array.sizes), array.dtype,
-                long_name=array.long_name, units=array.units,
+                rows=1, long_name=array.long_name, units=array.units,
             )  # fmt: skip
-        _create(group, "digest", ("epoch", "epoch_array", "byte"), (count, len(arrays), 32), "uint8")
+        _create(group, "digest", ("epoch", "epoch_array", "byte"), (count, len(arrays), 32), "uint8", rows=1)
         finished = group.create_array(
             "finished", shape=(count,), chunks=(count,), dtype="uint8", dimension_names=("epoch",), fill_value=0,
             compressors=[Crc32cCodec()],
@@ -169,6 +187,8 @@ class EpochWriter:
         for position, name in enumerate(self._names):
             target = self._arrays[name]
             value = np.asarray(values[name], dtype=target.dtype)
+            if value.shape != target.shape[1:]:
+                raise ValueError(f"array {name!r}: expected shape {target.shape[1:]}, got {value.shape}")
             target[index] = value
             digests[position] = np.frombuffer(digest_values(value), np.uint8)
         self._arrays["digest"][index] = digests
@@ -178,8 +198,9 @@ class EpochWriter:
 
     def restore(self, digests: np.ndarray, finished: np.ndarray) -> None:
         """Put back what a resume state knows to be finished; later epochs become unfinished."""
-        self._arrays["digest"][...] = digests
+        # In this order a reader never sees an epoch as finished whose digest is already gone.
         self._arrays["finished"][...] = np.asarray(finished, np.uint8)
+        self._arrays["digest"][...] = digests
 
 
 class Store:
@@ -203,19 +224,19 @@ class Store:
         try:
             self._dataset = xr.open_zarr(self.path, consolidated=False, chunks=None, mask_and_scale=False)
         except Exception as error:
-            raise StoreError(f"{self.path}: cannot be opened as a Zarr store: {error}") from error
+            raise StoreError(f"{self.path}: cannot be opened as a Zarr store ({_reason(error)})") from error
         self.attrs: dict[str, Any] = dict(self._dataset.attrs)
         version = self.attrs.get("format_version")
         if version != FORMAT_VERSION:
             raise StoreError(f"{self.path}: format version {version!r}; this ncpipe reads version {FORMAT_VERSION}")
         self._epoch_arrays: list[str] = list(self.attrs.get("epoch_arrays", []))
-        self._static_digests: dict[str, str] = self.attrs["static_digests"]
+        self._static_digests: dict[str, str] = self.attrs.get("static_digests", {})
         for name in ("format_version", "epoch_arrays", "static_digests"):
             self.attrs.pop(name, None)
         self._positions: dict[int, int] = {}
         if self._epoch_arrays:
             finished = np.flatnonzero(self._read("finished"))
-            epochs = self._read("epoch")
+            epochs = self.static("epoch")["epoch"].values
             self._positions = {int(epochs[i]): int(i) for i in finished}
             self._digests = self._read("digest")
 
@@ -237,8 +258,7 @@ class Store:
         try:
             return np.asarray(variable.values if index is None else variable[index].values)
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise StoreError(f"{self.path}: array {name!r}{where}: damaged ({reason})") from error
+            raise StoreError(f"{self.path}: array {name!r}{where}: damaged ({_reason(error)})") from error
 
     def _damaged(self, name: str, where: str = "") -> StoreError:
         return StoreError(
@@ -399,6 +419,8 @@ def exclusive(folder: Path) -> Iterator[None]:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise StoreError(f"{path}: cannot be locked ({error}); allowed is a file system with locks") from error
             handle.seek(0)
             owner = handle.read().strip() or "no record"
             raise LockedError(f"{folder}: another writer is at work here: {owner}") from error
