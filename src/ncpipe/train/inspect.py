@@ -25,6 +25,8 @@ def describe_run(folder: Path) -> dict[str, Any]:
         raise StoreError(f"{folder}: no run here (state/state.npz is missing)")
     header = state[0]
     settings, store = header["identity"]["settings"], Store(folder / "features.zarr")
+    if not store.epochs:
+        raise StoreError(f"{store.path}: no epoch is finished")
     last = store.epochs[-1]
     names = [name for name in SHOWN if name != "error_test" or settings["network"]["architecture"] != "ufm"]
     values = store.epoch(last, *names)

@@ -34,7 +34,6 @@ from ncpipe.stores import (
     exclusive,
     hash_json,
     open_dataset,
-    read_json,
     space_errors,
     write_atomically,
     write_json,
@@ -178,10 +177,16 @@ class Trainer:
             self.step += 1
         mean = self.loss_sum.item() / samples
         if not math.isfinite(mean):
-            raise DivergenceError(f"the training loss is {mean} in epoch {self.epoch + 1} of {self.epochs}")
+            raise self._diverged(f"the training loss is {mean}", self.epoch + 1)
         self.epoch, self.step = self.epoch + 1, 0
         self.loss_sum.zero_()
         return mean
+
+    def _diverged(self, what: str, epoch: int) -> DivergenceError:
+        return DivergenceError(
+            f"{run_name(self.settings)}: {what} in epoch {epoch} of {self.epochs}; training stopped, the checkpoints "
+            f"before it are kept. Lower the learning rate (it is {self.settings['recipe']['lr']})?"
+        )
 
     @torch.no_grad()
     def features(self, split: Split) -> Tensor:
@@ -193,7 +198,13 @@ class Trainer:
 
     @torch.no_grad()
     def checkpoint(self, test: Split | None) -> dict[str, np.ndarray]:
-        """Everything that an epoch of the store holds."""
+        """Everything that an epoch of the store holds.
+
+        Raises
+        ------
+        DivergenceError
+            If any of it is not finite: the last step of an epoch can diverge after its loss was still finite.
+        """
         weight = self.classifier.weight
         bias = weight.new_zeros(len(weight)) if self.classifier.bias is None else self.classifier.bias
         objective = self.settings["objective"]
@@ -212,7 +223,11 @@ class Trainer:
                 )  # fmt: skip
                 values |= {f"objective_{term}": value for term, value in terms.items()}
                 values["objective"] = sum(terms.values())
-        return {k: v.cpu().numpy() if isinstance(v, Tensor) else np.array(v) for k, v in values.items()}
+        arrays = {k: v.cpu().numpy() if isinstance(v, Tensor) else np.array(v) for k, v in values.items()}
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise self._diverged(f"{name} is not finite", self.epoch)
+        return arrays
 
     def _tensors(self) -> dict[str, Tensor]:
         parts: dict[str, nn.Module] = {"backbone": self.backbone, "classifier": self.classifier}
@@ -372,6 +387,16 @@ class _Run:
         )
 
 
+    def remove_superseded(self) -> None:
+        """Drop the older generation; this run has finished."""
+        shutil.rmtree(self.aside, ignore_errors=True)
+
+    def remove_partial(self) -> None:
+        """Remove what killed processes left of small files that they were writing (hold the lock)."""
+        for leftover in (*self.folder.glob(".*.partial"), *self.state.parent.glob(".*.partial")):
+            leftover.unlink()
+
+
 def _resume(run: _Run, log: logging.Logger, on_mismatch: str) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
     """Return the state to go on from, or None for a fresh start (whatever was there has been set aside)."""
     try:
@@ -393,7 +418,7 @@ def _resume(run: _Run, log: logging.Logger, on_mismatch: str) -> tuple[dict[str,
         raise
     except StoreError as error:
         if on_mismatch == "refuse":
-            raise
+            raise StoreError(f"{error}; start afresh with --fresh") from error
         log.warning("starting afresh, what is here is damaged: %s", error)
         state = None
     if state is None:
@@ -447,8 +472,8 @@ def train_run(
     """
     torch.set_num_threads(threads)
     chosen = resolve_device(device)
-    data_manifest = read_json(data / "manifest.json")
-    identity = {"settings": settings, "algorithm_version": TRAIN_VERSION, "data": data_manifest["store_digest"]}
+    store = open_dataset(data)
+    identity = {"settings": settings, "algorithm_version": TRAIN_VERSION, "data": store.digest()}
     run = _Run(folder, identity)
     environment = {
         "python": platform.python_version(),
@@ -457,27 +482,28 @@ def train_run(
         "device": chosen.type,
         "threads": threads,
     }
-    with exclusive(folder), space_errors(folder), Stop() as stop:
+    with space_errors(folder), exclusive(folder), Stop() as stop:
+        run.remove_partial()
         state = _resume(run, log, on_mismatch)
         if state is not None and state[0]["epoch"] == settings["epochs"]:
             history = run.write_history(state[1]["history"].tolist(), settings["recipe"], settings["epochs"])
             run.write_manifest(state[0]["environment"], history)
+            run.remove_superseded()
             log.info("already finished: all stored digests verified")
             return
-        _train(run, settings, state, data, environment, chosen, stop, log)
+        _train(run, settings, state, store, environment, chosen, stop, log)
 
 
 def _train(
     run: _Run,
     settings: Mapping[str, Any],
     state: tuple[dict[str, Any], dict[str, np.ndarray]] | None,
-    data: Path,
+    store: Store,
     environment: dict[str, Any],
     device: torch.device,
     stop: Stop,
     log: logging.Logger,
 ) -> None:
-    store = open_dataset(data)
     train, train_index = load_split(store, "train", settings, device)
     trainer = Trainer(settings, train, device)
     test, test_index = (None, None) if trainer.free else load_split(store, "test", settings, device)
@@ -535,5 +561,5 @@ def _train(
         progress.epoch(trainer.epoch, loss, force=due)
     history = run.write_history(losses, settings["recipe"], epochs)
     run.write_manifest(environment, history)
-    shutil.rmtree(run.aside, ignore_errors=True)
+    run.remove_superseded()
     log.info("finished in %s", clock(time.monotonic() - began))

@@ -1,14 +1,15 @@
 """The resume state: everything that the next step depends on, in one file without pickles.
 
-A state is a ``.npz`` of plain arrays (parameters, buffers, momentum, running loss, digests of the finished epochs)
-and one JSON header (epoch, step, identity). It is replaced atomically, and every member carries a CRC.
+A state is an ``.npz`` of plain arrays (parameters, buffers, momentum, running loss, digests of the finished epochs)
+and one JSON header (epoch, step, identity), behind the SHA-256 of itself: nothing of a damaged file is parsed. It is
+replaced atomically.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ncpipe.errors import StoreError
 from ncpipe.stores import write_atomically
 
 STATE_VERSION = 1
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def save_state(path: Path, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -25,7 +27,8 @@ def save_state(path: Path, header: dict[str, Any], arrays: dict[str, np.ndarray]
     buffer = io.BytesIO()
     encoded = np.frombuffer(json.dumps({**header, "state_version": STATE_VERSION}).encode(), np.uint8)
     np.savez(buffer, allow_pickle=False, header=encoded, **arrays)
-    write_atomically(path, buffer.getvalue())
+    content = buffer.getvalue()
+    write_atomically(path, hashlib.sha256(content).digest() + content)
 
 
 def load_state(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
@@ -40,12 +43,12 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | Non
         content = path.read_bytes()
     except FileNotFoundError:
         return None
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as members:
-            arrays = {name: members[name] for name in members.files}
-        header = json.loads(arrays.pop("header").tobytes())
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise StoreError(f"{path}: resume state is damaged ({error})") from error
+    digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if hashlib.sha256(content).digest() != digest:
+        raise StoreError(f"{path}: resume state is truncated or damaged (it does not match its own digest)")
+    with np.load(io.BytesIO(content), allow_pickle=False) as members:
+        arrays = {name: members[name] for name in members.files}
+    header = json.loads(arrays.pop("header").tobytes())
     if header.get("state_version") != STATE_VERSION:
         raise StoreError(f"{path}: resume state of version {header.get('state_version')}, expected {STATE_VERSION}")
     return header, arrays
