@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import helmert
 from scipy.optimize import minimize_scalar
 
 from ncpipe.errors import InputError
-from ncpipe.labels import LabelDistribution
+from ncpipe.labels import LabelDistribution, contrast_basis
 
 BASES = ("raw", "unit", "centred", "classifier")
 FREQUENCIES = ("multiplicity_one", "total")
@@ -613,11 +612,11 @@ def geometry_bound(prototypes: np.ndarray, distribution: LabelDistribution, mult
     if not len(rows) or np.isnan(singles).any():
         return None
     classes = distribution.classes
-    contrasts = helmert(classes)  # (K-1, K), orthonormal rows on 1^⊥
+    contrasts = contrast_basis(classes)  # (K, K-1)
     share = distribution.counts[rows] / distribution.counts[rows].sum()
     root = np.sqrt(share)[:, None]
-    labels = distribution.indicator[rows] @ contrasts.T  # (S_m, K-1)
-    centred = contrasts @ singles  # (K-1, d): A in the contrast basis
+    labels = distribution.indicator[rows] @ contrasts  # (S_m, K-1)
+    centred = contrasts.T @ singles  # (K-1, d): A in the contrast basis
     averages = labels @ centred  # (S_m, d) A y_S
     targets = prototypes[rows]
     x, h = averages - share @ averages, targets - share @ targets

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import helmert, null_space
+from scipy.linalg import null_space
 from scipy.optimize import minimize
 from scipy.special import entr
 
-from ncpipe.labels import LabelDistribution
+from ncpipe.labels import LabelDistribution, contrast_basis
 from ncpipe.objective import Objective
 
 _CUTS = 60
@@ -48,8 +48,8 @@ class _Statistics:
 
     def __init__(self, distribution: LabelDistribution, objective: Objective) -> None:
         classes, m = distribution.classes, np.array(distribution.multiplicities)
-        contrasts = helmert(classes)  # (K-1, K), orthonormal rows on 1^⊥
-        labels, weights = distribution.multi_hot() @ contrasts.T, distribution.weights  # (S, K-1)
+        labels = distribution.indicator @ contrast_basis(classes)  # (S, K-1)
+        weights = distribution.weights
         each = [distribution.multiplicity == k for k in m]
         self.classes, self.m = classes, m
         self.share = np.array([weights[rows].sum() for rows in each])  # w_m

@@ -23,7 +23,7 @@ from scipy.optimize import minimize
 
 from ncpipe.labels import LabelDistribution
 from ncpipe.objective import Objective, objective_terms, softmax
-from ncpipe.theory.certificates import centre_bias, dual_value, shrink
+from ncpipe.theory.certificates import best_bias, dual_value, shrink
 from ncpipe.theory.losses import Loss, pal
 
 CERTIFIED_GAP = 1e-6  # relative gap below which an optimum counts as certified
@@ -32,6 +32,7 @@ _TARGET_GAP = 1e-7  # relative gap at which no further start is tried
 _LARGEST = 800  # label sets up to which (9a), quadratic in their number, is computed
 _STIFFNESS = 3.0  # first stiffness of the augmented Lagrangian, in units of λ
 _ROUNDS = 30  # of the augmented Lagrangian
+_UNSEEN_LOGIT = -60.0  # of a class that never occurs, below all others: its probability is below rounding
 _INSIDE = 1e-12  # relative room left for the rounding of the largest eigenvalue
 
 
@@ -146,7 +147,7 @@ def _gradient(problem: _Factored, x: np.ndarray) -> np.ndarray:
     v, g, b = problem.split(x)
     logits = problem.logits(v, g, np.zeros(problem.classes))
     if problem.objective.bias == "free":
-        b = centre_bias(logits, b, problem.loss, problem.weights)
+        b = best_bias(logits, b, problem.loss, problem.weights, lambda_b=0.0)
     return problem.loss.gradient(logits + b)
 
 
@@ -193,6 +194,9 @@ def solve_relu(distribution: LabelDistribution, objective: Objective, *, seed: i
     seed : int
         Seeds the starts.
     """
+    seen = distribution.class_counts() > 0
+    if objective.bias == "free" and not seen.all():
+        return _solve_seen(distribution, objective, seen, seed=seed)
     problem = _Factored(distribution, objective, 2 * distribution.classes)
     rng = np.random.default_rng(seed)
     best = problem.nonnegative(problem.start(rng))
@@ -207,23 +211,45 @@ def solve_relu(distribution: LabelDistribution, objective: Objective, *, seed: i
         other = problem.nonnegative(problem.start(rng))
         if problem.value(other)[0] < value:
             best, value = other, problem.value(other)[0]
-    return _optimum(problem, distribution, best, bound)
+    return _finish(distribution, objective, *_unscale(problem, best), bound)
 
 
-def _optimum(problem: _Factored, distribution: LabelDistribution, x: np.ndarray, bound: float) -> ReluOptimum:
+def _solve_seen(distribution: LabelDistribution, objective: Objective, seen: np.ndarray, *, seed: int) -> ReluOptimum:
+    """Solve for the classes that occur: a free bias takes all others to probability 0, whatever the features."""
+    names = tuple(name for name, there in zip(distribution.class_names, seen, strict=True) if there)
+    part = LabelDistribution(distribution.indicator[:, np.flatnonzero(seen)], distribution.counts, names)
+    small = solve_relu(part, objective, seed=seed)
+    weight = np.zeros((distribution.classes, small.weight.shape[1]))
+    bias = np.full(distribution.classes, small.logits.min() + _UNSEEN_LOGIT)
+    weight[seen], bias[seen] = small.weight, small.bias
+    return _finish(distribution, objective, weight, bias, small.prototypes, small.lower_bound)
+
+
+def _unscale(problem: _Factored, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weight (K, d), bias (K,) and prototypes (S, d) at x."""
     v, g, b = problem.split(x)
-    objective = problem.objective
-    balance = (objective.lambda_h / objective.lambda_w) ** 0.25
-    weight, prototypes = v * balance, g / (problem.root * balance)
-    logits = prototypes @ weight.T + b
+    balance = (problem.objective.lambda_h / problem.objective.lambda_w) ** 0.25
+    return v * balance, b, g / (problem.root * balance)
+
+
+def _finish(
+    distribution: LabelDistribution,
+    objective: Objective,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    prototypes: np.ndarray,
+    bound: float,
+) -> ReluOptimum:
+    """Evaluate the objective anew from its definition, and the gap."""
+    logits = prototypes @ weight.T + bias
     value = objective_terms(
         weight,
-        b,
+        bias,
         prototypes,
-        label_set=np.arange(problem.label_sets),
+        label_set=np.arange(len(prototypes)),
         multi_hot=distribution.multi_hot(),
         objective=objective,
         sample_weights=distribution.weights,
     ).total
-    gap = (value - bound) / bound
-    return ReluOptimum(value, bound, gap, gap <= CERTIFIED_GAP, weight, b, prototypes, logits, softmax(logits))
+    gap = (value - bound) / max(bound, 1e-12)  # both are 0 where one class occurs and the bias is free
+    return ReluOptimum(value, bound, gap, gap <= CERTIFIED_GAP, weight, bias, prototypes, logits, softmax(logits))
