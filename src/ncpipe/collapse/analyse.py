@@ -1,0 +1,612 @@
+"""One run's features to its collapse metrics, the same metrics of certified optima, and the tidy tables of both."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy
+import xarray as xr
+
+import ncpipe
+from ncpipe.collapse.metrics import (
+    VARIANTS,
+    Condensed,
+    UndefinedMetric,
+    angle_metric,
+    collapsed,
+    condense,
+    group_means,
+    groups,
+    nc1,
+    nc2_h,
+    nc2_w,
+    nc3,
+    weakest_contrast,
+)
+from ncpipe.collapse.optimality import (
+    ResidualSpectrum,
+    network_logits,
+    network_terms,
+    residual_spectrum,
+    split_gap,
+    total_variation,
+    weakest_margin,
+)
+from ncpipe.collapse.record import QUANTITIES, SPLITS, Place, Record, flatten
+from ncpipe.collapse.theory import REFERENCES, Reference, ReferenceName, Theory, read_theory
+from ncpipe.errors import InputError, StoreError
+from ncpipe.labels import LabelDistribution
+from ncpipe.naming import label_set_name
+from ncpipe.objective import Objective, Terms, objective_terms, softmax
+from ncpipe.stores import Array, Store, read_json, write_json, write_store
+from ncpipe.synthesis import fit_synthesis, geometry_bound, single_prototypes, tagwise_residuals
+from ncpipe.tables import METRICS, OPTIMUM, SYNTHESIS, write_table
+
+RUN_KEYS = ("dataset", "setting", "network", "seed")
+
+# A recorded objective may differ from the one computed here by rounding only; more means that features, labels and
+# settings do not belong together.
+_AGREEMENT = 1e-6
+
+# A residual direction counts as missing in the classifier where σ(R)/λ is above 1 by more than this.
+_STATIONARY = 1e-3
+
+# Entries of a contrast below this share of the largest on their side are no part of its name.
+_NAMED = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """The samples of one split: their label sets and which each carries.
+
+    Parameters
+    ----------
+    distribution : LabelDistribution
+    label_set : ndarray of int, shape (N,)
+        Position in `distribution`.
+    """
+
+    distribution: LabelDistribution
+    label_set: np.ndarray
+
+
+def contrast_classes(contrast: np.ndarray, class_names: Sequence[str]) -> list[list[str]]:
+    """Names of the classes on the two sides of a contrast, ``[[+], [-]]``: on each, those of at least half its peak."""
+    sides = (contrast, -contrast)
+    return [[class_names[int(k)] for k in np.flatnonzero(side >= _NAMED * side.max())] for side in sides]
+
+
+def split_samples(label_sets: np.ndarray, label_set: np.ndarray, class_names: Sequence[str]) -> Samples:
+    """Label distribution of a split and each sample's position in it.
+
+    Parameters
+    ----------
+    label_sets : ndarray, shape (S_all, K)
+        Multi-hot rows of the store.
+    label_set : ndarray of int, shape (N,)
+        Row of each sample.
+
+    Raises
+    ------
+    InputError
+        If a sample has no label.
+    """
+    counts = np.bincount(label_set, minlength=len(label_sets))
+    present = np.flatnonzero(counts)
+    members = [tuple(np.flatnonzero(label_sets[row]).tolist()) for row in present]
+    if () in members:
+        raise InputError("label sets: found samples without a label; the terminal objective is not defined for them")
+    distribution = LabelDistribution.from_counts(
+        {s: float(counts[row]) for s, row in zip(members, present, strict=True)},
+        label_sets.shape[1],
+        class_names=class_names,
+    )
+    position = {s: p for p, s in enumerate(distribution.label_sets)}
+    lookup = np.full(len(label_sets), -1)
+    lookup[present] = [position[s] for s in members]
+    return Samples(distribution, lookup[label_set])
+
+
+def geometry_metrics(record: Record, place: Place, condensed: Condensed, weight: np.ndarray, bias: np.ndarray) -> None:
+    """Record what one split's geometry says: NC1 to NC3, angles, tag-wise residuals, (13), contrasts, margins.
+
+    Parameters
+    ----------
+    record : Record
+    place : mapping
+        ``epoch`` and ``split``.
+    condensed : Condensed
+    weight, bias : ndarray, shapes (K, d) and (K,)
+    """
+    distribution = condensed.distribution
+    for variant in VARIANTS:
+        at = {**place, "variant": variant}
+        record.compute("nc1", at, nc1, condensed, variant)
+        record.compute("nc2_h", at, nc2_h, condensed, variant)
+        record.compute("nc3", at, nc3, weight, condensed, variant)
+    record.compute("nc2_h_uncentred", place, nc2_h, condensed, "li2024")
+    record.compute("weakest_contrast_prototypes", place, _class_mean_contrast, condensed)
+    logits, multi_hot = condensed.prototypes @ weight.T + bias, distribution.multi_hot()  # (S, K)
+    for m in distribution.multiplicities:
+        at, rows = {**place, "multiplicity": m}, distribution.multiplicity == m
+        record.compute("weakest_margin", at, weakest_margin, logits[rows], multi_hot[rows])
+        if m >= 2:
+            record.compute("angle", at, angle_metric, condensed, m)
+            _synthesis_metrics(record, at, condensed, m)
+
+
+def _class_mean_contrast(condensed: Condensed) -> float:
+    return weakest_contrast(condensed.class_means).value
+
+
+def _synthesis_metrics(record: Record, place: Place, condensed: Condensed, multiplicity: int) -> None:
+    prototypes, distribution = condensed.prototypes, condensed.distribution
+    tagwise = tagwise_residuals(prototypes, distribution, multiplicity)
+    bound = geometry_bound(prototypes, distribution, multiplicity)
+    values = {"tagwise_residual": tagwise.residual, "tagwise_residual_per_set": tagwise.residual_per_set}
+    without = dict.fromkeys(values, "a class has no sample of multiplicity one, or the prototypes vanish")
+    sides = ("geometry_sigma", "geometry_bound", "geometry_tightness")
+    if prototypes.shape[1] < distribution.classes - 1:
+        reason = f"the feature width {prototypes.shape[1]} is below K - 1 = {distribution.classes - 1}"
+        values |= dict.fromkeys(sides)
+        without |= dict.fromkeys(sides, reason)
+    elif bound is None:
+        values |= dict.fromkeys(sides)
+        without |= dict.fromkeys(sides, "a class has no sample of multiplicity one")
+    else:
+        values |= {"geometry_sigma": bound.sigma, "geometry_bound": bound.bound, "geometry_tightness": bound.tightness}
+        without["geometry_tightness"] = "κ_m, the fitted scale or the weakest contrast of the class means is 0"
+    for name, value in values.items():
+        if value is None:
+            record.lack(name, place, without[name])
+        else:
+            record.keep(name, place, value)
+
+
+def classifier_metrics(record: Record, place: Place, weight: np.ndarray) -> None:
+    """Record what the classifier alone says, shape (K, d)."""
+    record.compute("nc2_w", place, nc2_w, weight)
+    record.compute("weakest_contrast_classifier", place, _classifier_contrast, weight)
+
+
+def _classifier_contrast(weight: np.ndarray) -> float:
+    return weakest_contrast(weight).value
+
+
+def optimality_metrics(
+    record: Record,
+    place: Place,
+    terms: Terms,
+    probabilities: np.ndarray,
+    label_set: np.ndarray,
+    theory: Theory,
+    reference: ReferenceName,
+) -> None:
+    """Record objective, gaps, and the distance from the reference optimum.
+
+    Parameters
+    ----------
+    record : Record
+    place : mapping
+        ``epoch``.
+    terms : Terms
+        Of (7).
+    probabilities : ndarray, shape (N, K)
+        Predictions.
+    label_set : ndarray of int, shape (N,)
+        Position of each sample's label set in the theory's distribution.
+    theory : Theory
+    reference : {"convex", "relu"}
+        The optimum that fits the features.
+    """
+    for name in ("loss", "classifier", "feature", "bias"):
+        record.keep(f"objective_{name}", place, getattr(terms, name))
+    record.keep("objective", place, terms.total)
+    bound = theory.references["convex"].bound
+    record.keep("gap", place, terms.total - bound)
+    record.keep("relative_gap", place, (terms.total - bound) / bound)
+    record.compute("gap_reference", place, lambda: terms.total - reference_bound(theory, reference))
+    record.compute("excess_relu", place, lambda: terms.total - _reference(theory, "relu").objective)
+    record.compute(
+        "total_variation",
+        place,
+        lambda: total_variation(probabilities, _reference(theory, reference).probabilities, label_set),
+    )
+
+
+def _reference(theory: Theory, name: ReferenceName) -> Reference:
+    if name not in theory.references:
+        raise UndefinedMetric("the theory stage has no optimum for features >= 0 here")
+    return theory.references[name]
+
+
+def reference_bound(theory: Theory, name: ReferenceName) -> float:
+    """Lower bound on (7) for the features that the reference stands for.
+
+    Raises
+    ------
+    UndefinedMetric
+        If the theory stage has none.
+    """
+    bound = _reference(theory, name).bound
+    if np.isnan(bound):
+        raise UndefinedMetric("the theory stage has no bound for features >= 0 here")
+    return bound
+
+
+class _Run:
+    """A finished or live training run, opened: its samples by split, and its epochs one at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = Store(folder / "features.zarr")
+        if not self.store.epochs:
+            raise InputError(f"{folder}: no epoch is finished yet; there is nothing to analyse")
+        manifest = folder / "manifest.json"
+        self.digest = self.store.digest()
+        if manifest.exists() and (expected := read_json(manifest).get("store")) != self.digest:
+            raise StoreError(
+                f"{self.store.path}: is not the store that {manifest} describes ({expected}); train it again"
+            )
+        attributes = self.store.attrs
+        self.identity = {key: attributes[key] for key in RUN_KEYS}
+        self.class_names = [str(name) for name in attributes["class_names"]]
+        self.objective = Objective.from_config(attributes["objective"])
+        # Features of the unconstrained model may be negative; those of networks come out of a ReLU.
+        self.reference: ReferenceName = "convex" if attributes["architecture"] == "ufm" else "relu"
+        static = self.store.static()
+        self.samples = {
+            split: split_samples(static["label_sets"].values, static[f"label_set_{split}"].values, self.class_names)
+            for split in SPLITS
+            if f"label_set_{split}" in static
+        }
+
+    def matches(self, theory: Theory, path: Path) -> None:
+        """Raise InputError unless the theory is about this run's labels and objective."""
+        own, theirs = self.samples["train"].distribution.as_counts(), theory.distribution.as_counts()
+        if own != theirs:
+            odd = sorted(s for s in {*own, *theirs} if own.get(s) != theirs.get(s))
+            name = label_set_name(odd[0], self.class_names)
+            raise InputError(
+                f"{path}: is about other labels than {self.folder}: label set {name} has {theirs.get(odd[0], 0):g} "
+                f"samples there and {own.get(odd[0], 0):g} here"
+            )
+        if theory.objective != self.objective:
+            raise InputError(f"{path}: objective {theory.objective}; {self.folder} was trained with {self.objective}")
+
+    def epoch(self, epoch: int) -> xr.Dataset:
+        """Load one epoch, having checked that its features can be what they should be."""
+        data = self.store.epoch(epoch)
+        for name in ("features_train", "features_test", "classifier_weight", "classifier_bias"):
+            if name not in data:
+                continue
+            values = data[name].to_numpy()
+            # The sum is finite only if every value is, and cheaper than looking at each.
+            if not np.isfinite(values.sum(dtype=np.float64)):
+                bad = int(values.size - np.isfinite(values).sum())
+                raise InputError(f"{self.store.path}: epoch {epoch}, array {name}: {bad} values are not finite")
+            if self.reference == "relu" and name.startswith("features") and values.min() < 0:
+                raise InputError(
+                    f"{self.store.path}: epoch {epoch}, array {name}: {int((values < 0).sum())} values are negative; "
+                    f"the features of this architecture are compared with an optimum for features >= 0"
+                )
+        return data
+
+
+def _check_objective(run: _Run, epoch: int, recorded: float, computed: float) -> None:
+    if abs(recorded - computed) > _AGREEMENT * abs(computed):
+        raise InputError(
+            f"{run.store.path}: epoch {epoch}: training recorded the objective {recorded:.9g}; features, labels "
+            f"and settings give {computed:.9g}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Epoch:
+    """What is kept of an epoch beside its metrics."""
+
+    prototypes: np.ndarray  # (S, d) float32, train
+    contrast_prototypes: np.ndarray  # (K,), NaN where undefined
+    contrast_classifier: np.ndarray  # (K,)
+    residuals: ResidualSpectrum
+
+
+def _contrast(rows: np.ndarray) -> np.ndarray:
+    """Weakest contrast, shape (K,); NaN where there is none (the metric of that name says why)."""
+    try:
+        return weakest_contrast(rows).contrast
+    except UndefinedMetric:
+        return np.full(len(rows), np.nan)
+
+
+def _analyse_epoch(run: _Run, theory: Theory, record: Record, epoch: int) -> _Epoch:
+    data, place = run.epoch(epoch), {"epoch": epoch}
+    weight = data["classifier_weight"].to_numpy().astype(np.float64)
+    bias = data["classifier_bias"].to_numpy().astype(np.float64)
+    classifier_metrics(record, place, weight)
+    prototypes = {}
+    for split, samples in run.samples.items():
+        at = {**place, "split": split}
+        condensed = condense(data[f"features_{split}"].to_numpy(), samples.label_set, samples.distribution)
+        geometry_metrics(record, at, condensed, weight, bias)
+        for name in ("error", "score"):
+            record.keep(name, at, float(data[f"{name}_{split}"]))
+        prototypes[split] = condensed.prototypes
+
+    train, features = run.samples["train"], data["features_train"].to_numpy()
+    terms = network_terms(
+        weight, bias, features, label_set=train.label_set, multi_hot=train.distribution.multi_hot(),
+        objective=run.objective,
+    )  # fmt: skip
+    _check_objective(run, epoch, float(data["objective"]), terms.total)
+    probabilities = softmax(network_logits(weight, bias, features))  # (N, K)
+    optimality_metrics(record, place, terms, probabilities, train.label_set, theory, run.reference)
+    averaged = group_means(probabilities, groups(train.label_set, len(train.distribution.counts)))  # (S, K)
+    residuals = residual_spectrum(averaged, train.distribution, run.objective)
+    record.keep("residual_sigma_max", place, residuals.ratios[0])
+    return _Epoch(
+        prototypes["train"].astype(np.float32),
+        _contrast(single_prototypes(prototypes["train"], train.distribution)),
+        _contrast(weight),
+        residuals,
+    )
+
+
+def _analyse_end(run: _Run, theory: Theory, record: Record) -> list[dict[str, Any]]:
+    """Split the last epoch's gap and fit its synthesis weights; returns the synthesis records."""
+    data, train = run.epoch(run.store.epochs[-1]), run.samples["train"]
+    weight, features = data["classifier_weight"].to_numpy(), data["features_train"].to_numpy()
+    prototypes = condense(features, train.label_set, train.distribution).prototypes
+    parts = ("classifier", "scatter", "prototypes", "slack")
+    try:
+        split = split_gap(
+            weight, data["classifier_bias"].to_numpy(), features, prototypes=prototypes, label_set=train.label_set,
+            distribution=train.distribution, objective=run.objective, bound=reference_bound(theory, run.reference),
+        )  # fmt: skip
+    except UndefinedMetric as reason:
+        for part in parts:
+            record.lack(f"gap_{part}", {}, str(reason))
+    else:
+        for part in parts:
+            record.keep(f"gap_{part}", {}, getattr(split, part))
+        if np.isnan(split.slack):
+            record.lack("gap_slack", {}, "a free bias has no strong convexity to certify the parts with")
+    return fit_synthesis(prototypes, weight, train.distribution)
+
+
+def _absences(record: Record, run: _Run, multiplicities: Sequence[int]) -> None:
+    """Say which splits and which of their multiplicities are not there."""
+    for name, quantity in QUANTITIES.items():
+        for split in SPLITS if "split" in quantity.dims else ():
+            if split not in run.samples:
+                record.lack(name, {"split": split}, f"this network has no features of the {split} split")
+            elif "multiplicity" in quantity.dims:
+                present = run.samples[split].distribution.multiplicities
+                for m in (m for m in multiplicities if m >= quantity.smallest and m not in present):
+                    record.lack(name, {"split": split, "multiplicity": m}, f"no label set of multiplicity {m}")
+
+
+def analyse_run(run_folder: Path, theory_path: Path, output_folder: Path, log: logging.Logger) -> None:
+    """Compute all metrics of a run, epoch by epoch; writes ``metrics.zarr`` and, last, ``manifest.json``.
+
+    One epoch is in memory at a time. A metric that is not defined is NaN, and the store's attribute ``undefined``
+    says why.
+
+    Parameters
+    ----------
+    run_folder : Path
+        Of the train stage: ``features.zarr`` and ``manifest.json``.
+    theory_path : Path
+        The theory file of the same data set, setting and objective.
+    output_folder : Path
+    log : logging.Logger
+
+    Raises
+    ------
+    InputError
+        If no epoch is finished, values are not finite (epoch, array and their number are named), features are negative
+        where they cannot be, or theory and run do not belong together.
+    StoreError
+        If a file or store is missing or damaged.
+    """
+    run, theory, record = _Run(run_folder), read_theory(theory_path), Record()
+    run.matches(theory, theory_path)
+    epochs: list[_Epoch] = []
+    for number in run.store.epochs:
+        epochs.append(_analyse_epoch(run, theory, record, number))
+        log.info("epoch %d of %d", number, run.store.epochs[-1])
+    synthesis = _analyse_end(run, theory, record)
+    multiplicities = sorted({m for samples in run.samples.values() for m in samples.distribution.multiplicities})
+    _absences(record, run, multiplicities)
+
+    distribution = run.samples["train"].distribution
+    arrays = {
+        **record.arrays(run.store.epochs, multiplicities),
+        "epoch": Array(("epoch",), np.asarray(run.store.epochs, np.int64), "epoch", "epoch"),
+        "multiplicity": Array(("multiplicity",), np.asarray(multiplicities, np.int64), "labels of a sample"),
+        "label_sets": Array(("label_set", "class"), distribution.multi_hot().astype(np.uint8), "multi-hot label sets"),
+        "label_set_count": Array(("label_set",), distribution.counts, "training samples of each label set"),
+        **_stacked(epochs),
+    }
+    output_folder.mkdir(parents=True, exist_ok=True)
+    write_store(output_folder / "metrics.zarr", arrays, attributes=_attributes(run, record, epochs[-1], synthesis))
+    versions = {"ncpipe": ncpipe.__version__, "numpy": np.__version__, "scipy": scipy.__version__}
+    write_json(
+        output_folder / "manifest.json",
+        {
+            "kind": "collapse",
+            "run": run.identity,
+            "inputs": {"features": run.digest, "theory": theory.digest},
+            "versions": {**versions, "python": platform.python_version()},
+            "epochs": run.store.epochs,
+            "store": Store(output_folder / "metrics.zarr").digest(),
+        },
+    )
+
+
+def _stacked(epochs: Sequence[_Epoch]) -> dict[str, Array]:
+    def stack(dims: tuple[str, ...], values: list[np.ndarray], long_name: str) -> Array:
+        return Array(("epoch", *dims), np.stack(values), long_name)
+
+    return {
+        "prototypes": stack(("label_set", "feature"), [e.prototypes for e in epochs], "mean training feature"),
+        "contrast_prototypes": stack(
+            ("class",), [e.contrast_prototypes for e in epochs], "weakest contrast of the training class means"
+        ),
+        "contrast_classifier": stack(
+            ("class",), [e.contrast_classifier for e in epochs], "weakest contrast of the classifier"
+        ),
+        "residual_ratio": stack(
+            ("direction",), [e.residuals.ratios for e in epochs], "singular values of residuals over lambda, (23)"
+        ),
+        "residual_direction": stack(
+            ("direction", "class"), [e.residuals.directions for e in epochs], "their directions in class space"
+        ),
+    }
+
+
+def _attributes(run: _Run, record: Record, last: _Epoch, synthesis: list[dict[str, Any]]) -> dict[str, Any]:
+    classes, width = run.samples["train"].distribution.classes, last.prototypes.shape[1]
+    notes = []
+    if width < classes - 1:
+        notes.append(f"feature width {width} < K - 1 = {classes - 1}: the bounds hold but cannot be attained")
+    missing = [
+        {"ratio": float(ratio), "classes": contrast_classes(direction, run.class_names)}
+        for ratio, direction in zip(last.residuals.ratios, last.residuals.directions, strict=True)
+        if ratio > 1 + _STATIONARY
+    ]
+    contrasts = {
+        f"weakest_contrast_{name}": None if np.isnan(vector).any() else contrast_classes(vector, run.class_names)
+        for name, vector in (("prototypes", last.contrast_prototypes), ("classifier", last.contrast_classifier))
+    }
+    return {
+        **run.identity,
+        "reference": run.reference,
+        "class_names": run.class_names,
+        "split": list(SPLITS),
+        "variant": list(VARIANTS),
+        "undefined": record.undefined,
+        "notes": notes,
+        "last_epoch": {**contrasts, "missing_directions": missing},
+        "synthesis": synthesis,
+    }
+
+
+def open_metrics(folder: Path) -> Store:
+    """Open a run's metrics, having checked that they are those its manifest describes.
+
+    Raises
+    ------
+    StoreError
+        If manifest or store is missing, or they do not belong together.
+    """
+    manifest = folder / "manifest.json"
+    expected = read_json(manifest).get("store")
+    store = Store(folder / "metrics.zarr")
+    if store.digest() != expected:
+        raise StoreError(f"{store.path}: is not the store that {manifest} describes; analyse the run again")
+    return store
+
+
+def metric_rows(store: Store) -> list[dict[str, Any]]:
+    """Rows of metrics.csv of one run."""
+    data = store.static("epoch", "multiplicity", *QUANTITIES)
+    arrays = {name: data[name].to_numpy() for name in QUANTITIES}
+    run = {key: store.attrs[key] for key in RUN_KEYS}
+    epochs, multiplicities = data["epoch"].to_numpy().tolist(), data["multiplicity"].to_numpy().tolist()
+    return [{**run, **row} for row in flatten(arrays, epochs, multiplicities)]
+
+
+def analyse_optimum(theory_path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Compute the same metrics at the certified optima, whose features have collapsed onto the prototypes.
+
+    Parameters
+    ----------
+    theory_path : Path
+        ``.../{dataset}/{setting}/{objective}.json``: the rows' names are taken from it.
+
+    Returns
+    -------
+    metrics, synthesis : list of dict
+        Rows of optimum.csv (both references) and of synthesis.csv (network ``optimum``, of the convex one).
+    """
+    theory = read_theory(theory_path)
+    distribution = theory.distribution
+    dataset, setting = theory_path.parts[-3:-1]
+    rows = []
+    for reference in (name for name in REFERENCES if name in theory.references):
+        record = Record()
+        _analyse_reference(record, theory, reference)
+        about = {"dataset": dataset, "setting": setting, "objective": theory_path.stem, "reference": reference}
+        for metric, known in record.known.items():
+            for key, value in known.items():
+                place = dict(zip(QUANTITIES[metric].dims, key, strict=True))
+                kept = {name: place.get(name, "") for name in ("variant", "multiplicity")}
+                rows.append({**about, "metric": metric, **kept, "value": value})
+    convex = theory.references["convex"]
+    about = {"dataset": dataset, "setting": setting, "network": "optimum", "seed": ""}
+    return rows, [{**about, **entry} for entry in fit_synthesis(convex.prototypes, convex.weight, distribution)]
+
+
+def _analyse_reference(record: Record, theory: Theory, name: ReferenceName) -> None:
+    optimum, distribution = theory.references[name], theory.distribution
+    place = {"epoch": "", "split": ""}
+    everyone = np.arange(len(distribution.counts))
+    classifier_metrics(record, place, optimum.weight)
+    geometry_metrics(record, place, collapsed(optimum.prototypes, distribution), optimum.weight, optimum.bias)
+    terms = objective_terms(
+        optimum.weight, optimum.bias, optimum.prototypes, label_set=everyone, multi_hot=distribution.multi_hot(),
+        objective=theory.objective, sample_weights=distribution.weights,
+    )  # fmt: skip
+    probabilities = softmax(optimum.prototypes @ optimum.weight.T + optimum.bias)
+    optimality_metrics(record, place, terms, probabilities, everyone, theory, name)
+    residuals = residual_spectrum(probabilities, distribution, theory.objective)
+    record.keep("residual_sigma_max", place, residuals.ratios[0])
+
+
+def summarise(
+    run_folders: Sequence[Path],
+    theory_paths: Sequence[Path],
+    *,
+    metrics: Path,
+    optimum: Path,
+    synthesis: Path,
+) -> None:
+    """Write the tidy tables of all runs and all certified optima; equal inputs give equal bytes.
+
+    Parameters
+    ----------
+    run_folders : sequence of Path
+        Outputs of `analyse_run`.
+    theory_paths : sequence of Path
+    metrics, optimum, synthesis : Path
+        Where ``metrics.csv``, ``optimum.csv`` and ``synthesis.csv`` go.
+    """
+    metric_table: list[dict[str, Any]] = []
+    optimum_table: list[dict[str, Any]] = []
+    synthesis_table: list[dict[str, Any]] = []
+    for folder in run_folders:
+        store = open_metrics(folder)
+        metric_table += metric_rows(store)
+        run = {key: store.attrs[key] for key in RUN_KEYS}
+        synthesis_table += [{**run, **entry} for entry in store.attrs["synthesis"]]
+    for path in theory_paths:
+        rows, entries = analyse_optimum(path)
+        optimum_table += rows
+        synthesis_table += entries
+    write_table(metrics, _sorted(metric_table, METRICS, METRICS[:-1]))
+    write_table(optimum, _sorted(optimum_table, OPTIMUM, OPTIMUM[:-1]))
+    write_table(synthesis, _sorted(synthesis_table, SYNTHESIS, SYNTHESIS[:8]))
+
+
+def _sorted(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], keys: Sequence[str]) -> pd.DataFrame:
+    # An empty cell sorts first and is never compared with a number.
+    ordered = sorted(rows, key=lambda row: [(row[key] != "", row[key]) for key in keys])
+    return pd.DataFrame(ordered, columns=list(columns))

@@ -1,0 +1,90 @@
+"""What the theory stage wrote about a label distribution, as far as collapse compares networks with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ncpipe.errors import StoreError
+from ncpipe.labels import LabelDistribution
+from ncpipe.objective import Objective
+from ncpipe.stores import hash_json, read_json
+
+ReferenceName = Literal["convex", "relu"]
+REFERENCES: tuple[ReferenceName, ...] = ("convex", "relu")
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """An optimum that networks are measured against.
+
+    Parameters
+    ----------
+    bound : float
+        Certified lower bound on (7): (9), or (9a) for features >= 0; NaN where none was found.
+    objective : float
+        Best value reached.
+    weight, bias : ndarray, shapes (K, d) and (K,)
+    prototypes, probabilities : ndarray, shapes (S, d) and (S, K)
+    """
+
+    bound: float
+    objective: float
+    weight: np.ndarray
+    bias: np.ndarray
+    prototypes: np.ndarray
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Theory:
+    """A theory file, read.
+
+    Parameters
+    ----------
+    distribution : LabelDistribution
+    objective : Objective
+    references : dict
+        ``convex``, and ``relu`` where the theory stage certified one.
+    digest : str
+        Hash of the file's content.
+    """
+
+    distribution: LabelDistribution
+    objective: Objective
+    references: dict[ReferenceName, Reference]
+    digest: str
+
+
+def _reference(entry: dict[str, Any], bound: str) -> Reference:
+    arrays = {
+        name: np.asarray(entry[name], dtype=np.float64) for name in ("weight", "bias", "prototypes", "probabilities")
+    }
+    lower = float("nan") if entry[bound] is None else float(entry[bound])
+    return Reference(lower, float(entry["objective"]), **arrays)
+
+
+def read_theory(path: Path) -> Theory:
+    """Read a theory file.
+
+    Raises
+    ------
+    StoreError
+        If it is missing, damaged, or lacks what collapse needs.
+    """
+    payload = read_json(path)
+    try:
+        entry = payload["distribution"]
+        counts = {tuple(s): n for s, n in zip(entry["label_sets"], entry["counts"], strict=True)}
+        distribution = LabelDistribution.from_counts(
+            counts, entry["classes"], class_names=entry["class_names"], unlabelled=entry["unlabelled"]
+        )
+        references: dict[ReferenceName, Reference] = {"convex": _reference(payload["optimum"], "dual_bound")}
+        if payload["relu"] is not None and "weight" in payload["relu"]:
+            references["relu"] = _reference(payload["relu"], "lower_bound")
+        return Theory(distribution, Objective.from_config(payload["objective"]), references, hash_json(payload))
+    except KeyError as error:
+        raise StoreError(f"{path}: not a complete theory file, {error} is missing") from error
