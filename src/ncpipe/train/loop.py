@@ -386,7 +386,6 @@ class _Run:
             },
         )
 
-
     def remove_superseded(self) -> None:
         """Drop the older generation; this run has finished."""
         shutil.rmtree(self.aside, ignore_errors=True)
