@@ -17,6 +17,7 @@ _CUTS = 60
 _ZERO = 1e-12
 _NO_MEAN = "a free bias asks for a zero mean of the residuals, met by s = 0 only"
 _GAP = 1e-11  # between the relaxation and the best feasible point, at which no further cut is needed
+_VIOLATION = 1e-9  # relative violation of λ_max(C(s)) <= λ² that SLSQP may leave
 _INSIDE = 1e-13  # relative room left for the rounding of the largest eigenvalue
 _STEEPEST = 1e-12  # the entropy's slope is infinite at s_m = 0: it is evaluated no closer than this
 
@@ -132,9 +133,12 @@ def _cutting_planes(statistics: _Statistics, basis: np.ndarray, lam: float) -> t
         values, vectors = np.linalg.eigh(statistics.covariance(s))
         if values[-1] > lam**2 * (1 - _INSIDE):
             s = s * (lam * (1 - _INSIDE) / np.sqrt(values[-1]))
-        best = max(best, s, key=statistics.value)
         # the relaxation is an upper bound of the maximum, the scaled point a lower one
-        if cuts == _CUTS or statistics.value(relaxed) - statistics.value(best) <= _GAP:
+        gain = statistics.value(s) - statistics.value(best)
+        best = s if gain > 0 else best
+        closed = statistics.value(relaxed) - statistics.value(best) <= _GAP
+        stalled = gain <= _GAP and values[-1] <= lam**2 * (1 + _VIOLATION)  # SLSQP cannot do better
+        if closed or stalled or cuts == _CUTS:
             return best, cuts
         # vᵀC(s)v <= λ² is quadratic in s, with these coefficients
         v = vectors[:, -1]

@@ -1,0 +1,149 @@
+"""When classes collapse onto each other, and when everything does: theory.md (11), (11a), (11b)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ncpipe.labels import LabelDistribution
+from ncpipe.objective import Objective, softmax
+
+_EQUAL = 1e-9  # relative difference below which counts are equal
+_NEWTON = 100
+
+
+def pair_kappa(distribution: LabelDistribution, objective: Objective) -> np.ndarray:
+    """κ_ab = ½ E[(t_a − t_b)²] of every pair of classes, shape (K, K), zero diagonal: theory.md (11).
+
+    Classes a and b can share their row of the classifier and their bias only where λ² >= κ_ab; where they are
+    exchangeable, λ² >= κ_ab also suffices.
+    """
+    targets = distribution.targets(objective.target)  # (S, K)
+    moment = targets.T @ (targets * distribution.weights[:, None])  # E[t tᵀ]
+    own = np.diag(moment)
+    kappa = np.maximum(0.5 * (own[:, None] + own[None, :]) - moment, 0.0)
+    np.fill_diagonal(kappa, 0.0)
+    return kappa
+
+
+@dataclass(frozen=True)
+class ZeroThreshold:
+    """(11b): Z* = 0 exactly where λ² >= threshold.
+
+    Parameters
+    ----------
+    threshold : float
+    collapsed : bool
+        Whether λ² is at or above it.
+    bias : ndarray, shape (K,)
+        The optimal bias at Z = 0, zero-sum (zeros without a bias; -inf, with a free bias, for a class that never
+        occurs).
+    """
+
+    threshold: float
+    collapsed: bool
+    bias: np.ndarray
+
+
+def zero_threshold(distribution: LabelDistribution, objective: Objective) -> ZeroThreshold:
+    """Smallest λ² at which all logits collapse to the bias alone, theory.md (11b), for every bias mode and target.
+
+    It is λ_max of E[(τ p_b − t)(τ p_b − t)ᵀ] at the optimal bias: of C_pool without a bias, and of the covariance of
+    t with a free bias and normalised targets.
+    """
+    targets, tau = distribution.targets(objective.target), distribution.tau(objective.target)
+    weights = distribution.weights
+    mean_target, mean_tau = weights @ targets, float(weights @ tau)
+    if objective.bias == "none":
+        bias = np.zeros(distribution.classes)
+        prior = softmax(bias)
+    elif objective.bias == "free":
+        prior = mean_target / mean_tau
+        bias = np.log(prior, out=np.full_like(prior, -np.inf), where=prior > 0)
+        bias -= bias[prior > 0].mean()
+    else:
+        bias = _penalised_bias(mean_target, mean_tau, objective.lambda_b)
+        prior = softmax(bias)
+    residuals = np.sqrt(weights)[:, None] * (tau[:, None] * prior - targets)  # (S, K)
+    threshold = float(np.linalg.norm(residuals, 2) ** 2)
+    return ZeroThreshold(threshold, objective.lam**2 >= threshold, bias)
+
+
+def _penalised_bias(mean_target: np.ndarray, mean_tau: float, lambda_b: float) -> np.ndarray:
+    """Minimise E[τ] logsumexp(b) − E[t]ᵀb + (λ_b/2)‖b‖² by damped Newton."""
+    classes = len(mean_target)
+    bias = np.zeros(classes)
+
+    def value(b: np.ndarray) -> float:
+        peak = b.max()
+        logsumexp = peak + np.log(np.exp(b - peak).sum())
+        return float(mean_tau * logsumexp - mean_target @ b + 0.5 * lambda_b * (b @ b))
+
+    for _ in range(_NEWTON):
+        p = softmax(bias)
+        slope = mean_tau * p - mean_target + lambda_b * bias
+        curvature = mean_tau * (np.diag(p) - np.outer(p, p)) + lambda_b * np.eye(classes)
+        step = -np.linalg.solve(curvature, slope)
+        decrease = -float(slope @ step)
+        size = 1.0
+        while value(bias + size * step) > value(bias) - 0.25 * size * decrease and size * decrease > 1e-15:
+            size /= 2
+        bias = bias + size * step
+        if decrease < 1e-28:
+            break
+    return bias
+
+
+@dataclass(frozen=True)
+class MinorityCollapse:
+    """(11a) for a step profile with equal pairs.
+
+    Parameters
+    ----------
+    threshold : float
+        The minority classes collapse onto each other exactly where λ_W λ_H >= threshold.
+    collapsed : bool
+    minority : tuple of int
+        The classes with fewer samples (all classes where the profile is flat).
+    samples : float
+        Samples alone of each minority class, r n_1 in (11a).
+    samples_per_pair : float
+        n_2.
+    """
+
+    threshold: float
+    collapsed: bool
+    minority: tuple[int, ...]
+    samples: float
+    samples_per_pair: float
+
+
+def minority_collapse(distribution: LabelDistribution, objective: Objective) -> MinorityCollapse | str:
+    """Threshold of minority collapse, theory.md (11a), or the reason why the distribution is not of its kind.
+
+    Its kind: label sets of one and two classes, at most two different numbers of samples per class alone, and the
+    same number for every pair. Both targets are supported; (11a) itself is the normalised one.
+    """
+    if any(m > 2 for m in distribution.multiplicities):
+        return "not a step profile: label sets of more than two classes occur"
+    classes = distribution.classes
+    alone = distribution.class_counts(1)
+    pairs = distribution.counts[distribution.multiplicity == 2]
+    if len(pairs) not in (0, classes * (classes - 1) // 2) or (len(pairs) and np.ptp(pairs) > _EQUAL * pairs.max()):
+        return "the pairs of classes do not all have the same number of samples"
+    low = np.abs(alone - alone.min()) <= _EQUAL * alone.max()
+    high = np.abs(alone - alone.max()) <= _EQUAL * alone.max()
+    if not (low | high).all():
+        return "not a step profile: more than two different numbers of samples per class"
+    minority = np.flatnonzero(low)
+    if len(minority) < 2:
+        return "there is only one minority class, which has no other to collapse onto"
+    threshold = float(pair_kappa(distribution, objective)[minority[0], minority[1]])
+    return MinorityCollapse(
+        threshold=threshold,
+        collapsed=objective.lam**2 >= threshold,
+        minority=tuple(minority.tolist()),
+        samples=float(alone[minority[0]]),
+        samples_per_pair=float(pairs[0]) if len(pairs) else 0.0,
+    )
