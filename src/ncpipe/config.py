@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
 
 from ncpipe.data.registry import BASE_SETS, base_capacity
 from ncpipe.errors import ConfigError, InputError
@@ -52,15 +56,17 @@ def load_config(*paths: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If a file is missing or is not a YAML mapping.
+        If a file is missing, unreadable, or not a YAML mapping.
     """
     merged: dict[str, Any] = {}
     for path in paths:
         try:
-            loaded = yaml.safe_load(path.read_text())
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise InputError(f"{path}: no such configuration file") from error
-        except yaml.YAMLError as error:
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
         if not isinstance(loaded, dict):
             raise InputError(f"{path}: found {_shown(loaded)}; a configuration is a mapping of keys")
@@ -82,13 +88,19 @@ def check(config: Config, schema: Mapping[str, Any]) -> None:
     Raises
     ------
     ConfigError
-        With every fault found, one line each. Cross-field checks run once the shape is right.
+        With every fault found, one line each. Cross-field checks leave out the entries whose shape is wrong.
     """
-    problems = list(_shape_problems(config, schema))
+    problems: list[str] = []
+    config = _text_keys_only(config, problems)
+    broken: set[tuple[Any, ...]] = set()
+    for path, line in _shape_problems(config, schema):
+        broken.add(path[:2])
+        problems.append(line)
+    problems += _cross_problems(config, broken)
     if not problems:
-        problems = list(_cross_problems(config))
+        problems = list(_run_problems(config))
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(list(dict.fromkeys(" ".join(line.split()) for line in problems)))
 
 
 def _shown(value: Any) -> str:
@@ -136,6 +148,8 @@ def _allowed(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
         "array": "a list", "object": "a mapping", "null": "null",
     }  # fmt: skip
     text = " or ".join(names.get(k, k) for k in ([kinds] if isinstance(kinds, str) else kinds))
+    if "minLength" in schema:
+        text += ", not empty"
     limits = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
     bounds = [f"{sign} {schema[key]}" for key, sign in limits.items() if key in schema]
     return f"{text} {' and '.join(bounds)}".strip()
@@ -151,110 +165,145 @@ def _resolve(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str,
     return {**found, **{k: v for k, v in schema.items() if k != "$ref"}}
 
 
-def _shape_problems(config: Config, schema: Mapping[str, Any]) -> Iterator[str]:
-    from jsonschema import Draft202012Validator
+def _shape_problems(config: Config, schema: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Yield where the schema is broken, and the line that says so."""
+    from jsonschema import Draft202012Validator, validators
 
-    textual = _textual_keys(config)
-    if textual:
-        yield from textual
-        return
-    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda e: list(map(str, e.absolute_path)))
-    for error in errors:
-        where = _path(list(error.absolute_path))
-        rule = error.validator
-        if rule == "additionalProperties":
-            allowed = list(error.schema.get("properties", {}))
-            for key in [k for k in error.instance if k not in allowed]:
-                inside = "" if where == "the configuration" else f"{where}."
-                yield f"{inside}{key}: unknown key{near_match(key, allowed)} allowed: {', '.join(allowed)}".replace(
-                    "key allowed", "key; allowed"
-                )
-        elif rule == "required":
-            missing = [k for k in error.validator_value if k not in error.instance]
-            for key in missing:
-                allowed_value = _allowed(error.schema["properties"][key], schema)
-                inside = "" if where == "the configuration" else f"{where}."
-                yield f"{inside}{key}: missing; allowed: {allowed_value}"
-        elif rule == "pattern" and error.parent is not None and error.parent.validator == "propertyNames":
-            yield f"{where}: found the name {error.instance!r}; allowed: {error.schema.get('description', rule)}"
-        elif rule == "pattern":
-            description = error.schema.get("description", error.validator_value)
-            yield f"{where}: found the name {error.instance!r}; allowed: {description}"
-        elif rule in ("minItems", "maxItems", "minProperties", "uniqueItems"):
-            needs = {
-                "minItems": f"at least {error.validator_value}",
-                "maxItems": f"at most {error.validator_value}",
-                "minProperties": f"at least {error.validator_value}",
-                "uniqueItems": "no entry twice",
-            }[rule]
-            yield f"{where}: found {len(error.instance)} entries; allowed: {needs}"
-        else:
-            hint = ""
-            if isinstance(error.instance, str):
-                enum = _resolve(error.schema, schema).get("enum", [])
-                hint = near_match(error.instance, [str(v) for v in enum])
-                if not enum and _is_number(error.instance):
-                    hint = f"; YAML reads {error.instance} as text, write {float(error.instance):.1e}"
-            yield f"{where}: found {_shown(error.instance)}{hint}; allowed: {_allowed(error.schema, schema)}".replace(
-                "?;", "?"
-            )
+    # JSON Schema would take 3.0 for a whole number, and NaN or infinity for numbers.
+    checker = Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"integer": lambda _, value: _is_whole(value), "number": lambda _, value: _is_number(value)}
+    )
+    validator = validators.extend(Draft202012Validator, type_checker=checker)(schema)
+    for error in sorted(validator.iter_errors(config), key=lambda e: list(map(str, e.absolute_path))):
+        path = tuple(error.absolute_path)
+        for line in _fault_lines(_path(path), error, schema):
+            yield path, line
 
 
-def _is_number(text: str) -> bool:
+def _fault_lines(where: str, error: ValidationError, root: Mapping[str, Any]) -> Iterator[str]:
+    inside = "" if where == "the configuration" else f"{where}."
+    found: Any = error.instance
+    expected: Any = error.validator_value
+    fragment: Any = error.schema
+    match error.validator:
+        case "additionalProperties":
+            allowed = list(fragment["properties"])
+            for key in found:
+                if key not in allowed:
+                    match = near_match(key, allowed) or ";"
+                    yield f"{inside}{key}: unknown key{match} allowed: {', '.join(allowed)}"
+        case "required":
+            for key in expected:  # jsonschema has one error for each of them, all alike
+                if key not in found:
+                    yield f"{inside}{key}: missing; allowed: {_allowed(fragment['properties'][key], root)}"
+        case "pattern":
+            yield f"{where}: found the name {found!r}; allowed: {fragment['description']}"
+        case "minItems" | "minProperties":
+            yield f"{where}: found {len(found)} entries; allowed: at least {expected}"
+        case "maxItems":
+            yield f"{where}: found {len(found)} entries; allowed: at most {expected}"
+        case "uniqueItems":
+            yield f"{where}: found an entry twice; allowed: each at most once"
+        case _:
+            allowed_text, hint = _allowed(fragment, root), ""
+            if isinstance(found, str):
+                hint = near_match(found, [str(v) for v in fragment.get("enum", [])])
+                if not hint and "number" in allowed_text:
+                    hint = _number_hint(found)
+            yield f"{where}: found {_shown(found)}{hint or ';'} allowed: {allowed_text}"
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _number_hint(text: str) -> str:
+    """How to write a number that YAML took for text: an exponent needs a point before it and a sign."""
     try:
-        return math.isfinite(float(text))
+        value = float(text)
     except ValueError:
-        return False
+        return ""
+    if not math.isfinite(value):
+        return ""
+    mantissa, e, exponent = repr(value).partition("e")
+    if not e:
+        mantissa = mantissa.removesuffix(".0")
+    elif "." not in mantissa:
+        mantissa += ".0"
+    return f"; YAML reads it as text, write {mantissa}{e}{exponent};"
 
 
-def _textual_keys(value: Any, path: tuple[Any, ...] = ()) -> list[str]:
-    """Keys that YAML did not read as text: a schema cannot name them."""
+def _text_keys_only(value: Any, problems: list[str], path: tuple[Any, ...] = ()) -> Any:
+    """Leave out the keys that YAML did not read as text (a schema cannot name them), with a line for each."""
     if isinstance(value, Mapping):
-        lines = []
+        kept = {}
         for key, inner in value.items():
-            if not isinstance(key, str):
-                lines.append(
-                    f"{_path([*path, str(key)])}: found the key {key!r}, which is not text; write it in quotes"
-                )
+            if isinstance(key, str):
+                kept[key] = _text_keys_only(inner, problems, (*path, key))
             else:
-                lines += _textual_keys(inner, (*path, key))
-        return lines
+                where = _path((*path, str(key)))
+                problems.append(f"{where}: found the key {key!r}, which is not text; write it in quotes")
+        return kept
     if isinstance(value, list):
-        return [line for i, inner in enumerate(value) for line in _textual_keys(inner, (*path, i))]
-    return []
+        return [_text_keys_only(inner, problems, (*path, i)) for i, inner in enumerate(value)]
+    return value
 
 
 # --- cross-field checks -----------------------------------------------------------------------------------------
 
 
-def _cross_problems(config: Config) -> Iterator[str]:
-    for name, dataset in config["datasets"].items():
-        yield from _dataset_problems(name, dataset)
-    for name, setting in config["settings"].items():
+def _cross_problems(config: Config, broken: Set[tuple[Any, ...]]) -> Iterator[str]:
+    """Check each entry whose shape is right, (section, name) not in `broken`, and the names that it refers to."""
+    tables = {section: config.get(section) for section in ("datasets", "settings", "objectives", "recipes", "networks")}
+    names = {section: list(table) for section, table in tables.items() if isinstance(table, Mapping)}
+    sound = {s: {n: e for n, e in (tables[s] or {}).items() if (s, n) not in broken} for s in names}
+    selected = config.get("runs")
+    runs = {i: e for i, e in enumerate(selected if isinstance(selected, list) else []) if ("runs", i) not in broken}
+
+    in_use = {name for entry in runs.values() for name in entry["datasets"]}
+    for name, dataset in sound.get("datasets", {}).items():
+        yield from _dataset_problems(name, dataset, in_use=name in in_use)
+    for name, setting in sound.get("settings", {}).items():
         yield from _setting_problems(name, setting)
-    for name, recipe in config["recipes"].items():
+    for name, recipe in sound.get("recipes", {}).items():
         yield from _recipe_problems(name, recipe)
-    for name, network in config["networks"].items():
-        yield from _network_problems(name, network, config)
-    problems = list(_selection_problems(config))
-    yield from problems
-    if not problems:
-        yield from _run_problems(config)
+    for name, network in sound.get("networks", {}).items():
+        yield from _network_problems(name, network)
+        for key, section in (("objective", "objectives"), ("recipe", "recipes")):
+            yield from _unknown_name(f"networks.{name}.{key}", network[key], names.get(section))
+        recipe = sound.get("recipes", {}).get(network["recipe"])
+        if recipe and network["architecture"] == "ufm" and recipe["batch"] != "full":
+            yield (
+                f"networks.{name}.recipe: found {network['recipe']!r} with batch {recipe['batch']}; architecture ufm "
+                f"needs a recipe with batch full"
+            )
+    for i, entry in runs.items():
+        for key in ("datasets", "settings", "networks"):
+            for j, name in enumerate(entry[key]):
+                yield from _unknown_name(f"runs[{i}].{key}[{j}]", name, names.get(key))
 
 
-def _dataset_problems(name: str, dataset: Mapping[str, Any]) -> Iterator[str]:
-    where, base = f"datasets.{name}", BASE_SETS[dataset["base"]]
+def _dataset_problems(name: str, dataset: Mapping[str, Any], *, in_use: bool) -> Iterator[str]:
+    """Check one data set; its files only where a run uses it, so that a checkout needs no more than it trains on."""
+    where, folder = f"datasets.{name}", dataset.get("folder")
     for split in ("train", "test"):
-        counts = dataset[f"{split}_counts"]
-        if not any(counts):
+        if not any(dataset[f"{split}_counts"]):
             yield f"{where}.{split}_counts: found only zeros; allowed: at least one sample"
-        if len(counts) > base.classes:
-            found = f"found {len(counts)} multiplicities"
-            yield f"{where}.{split}_counts: {found}; {dataset['base']} has {base.classes} classes"
+    if folder and not BASE_SETS[dataset["base"]].needs_folder:
+        yield f"{where}.folder: found {folder!r}; base {dataset['base']} comes with a package, allowed: null"
+    if not in_use:
+        return
     try:
-        capacity = base_capacity(dataset["base"], dataset.get("folder"))
+        capacity = base_capacity(dataset["base"], folder)
     except InputError as error:
         yield f"{where}: {error}"
+        return
+    except OSError as error:
+        yield f"{where}.folder: found {folder!r}; it cannot be read ({error.strerror})"
         return
     if capacity is None:
         return
@@ -275,6 +324,11 @@ def _setting_problems(name: str, setting: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}.{key}: missing; profile {profile} needs it"
         elif key != needs and key in setting:
             yield f"{where}.{key}: found {_shown(setting[key])}; profile {profile} does not use it, remove the key"
+    spelt: dict[LabelSet, str] = {}
+    for key in setting.get("counts", {}):
+        other = spelt.setdefault(parse_label_set(key), key)
+        if other != key:
+            yield f"{where}.counts.{key}: found the label set of {other!r} again; allowed: each at most once"
 
 
 def _recipe_problems(name: str, recipe: Mapping[str, Any]) -> Iterator[str]:
@@ -287,7 +341,7 @@ def _recipe_problems(name: str, recipe: Mapping[str, Any]) -> Iterator[str]:
         yield f"{where}: found epoch {max(checkpoints)}; allowed: 0 to recipes.{name}.epochs = {recipe['epochs']}"
 
 
-def _network_problems(name: str, network: Mapping[str, Any], config: Config) -> Iterator[str]:
+def _network_problems(name: str, network: Mapping[str, Any]) -> Iterator[str]:
     where, architecture = f"networks.{name}", network["architecture"]
     needed = NETWORK_KEYS[architecture]
     for key in ("width", "hidden", "features"):
@@ -296,30 +350,23 @@ def _network_problems(name: str, network: Mapping[str, Any], config: Config) -> 
         elif key not in needed and key in network:
             found = f"found {_shown(network[key])}"
             yield f"{where}.{key}: {found}; architecture {architecture} does not use it, remove the key"
-    for key, table in (("objective", "objectives"), ("recipe", "recipes")):
-        yield from _unknown_name(f"{where}.{key}", network[key], config[table])
 
 
-def _unknown_name(where: str, name: str, table: Mapping[str, Any]) -> Iterator[str]:
-    if name not in table:
-        match = near_match(name, list(table))
-        yield f"{where}: found {name!r}{match or ';'} allowed: {', '.join(table)}"
-
-
-def _selection_problems(config: Config) -> Iterator[str]:
-    for i, entry in enumerate(config["runs"]):
-        for key in ("datasets", "settings", "networks"):
-            for j, name in enumerate(entry[key]):
-                yield from _unknown_name(f"runs[{i}].{key}[{j}]", name, config[key])
+def _unknown_name(where: str, name: str, defined: Sequence[str] | None) -> Iterator[str]:
+    """One line where `name` is not among the `defined` (None: those could not be read)."""
+    if defined is not None and name not in defined:
+        match = near_match(name, defined) or ";"
+        yield f"{where}: found {name!r}{match} allowed: {', '.join(defined)}"
 
 
 def _run_problems(config: Config) -> Iterator[str]:
+    """Check each selected setting against the data set that it selects from; all else must be right."""
     pairs = sorted({(run.dataset, run.setting) for run in plan_runs(config)})
     for dataset, setting in pairs:
         classes = BASE_SETS[config["datasets"][dataset]["base"]].classes
         balanced = balanced_counts(config["datasets"][dataset]["train_counts"], classes)
         for key, count in config["settings"][setting].get("counts", {}).items():
-            where, label_set = f"settings.{setting}.counts.{key}", tuple(sorted(map(int, key.split("+"))))
+            where, label_set = f"settings.{setting}.counts.{key}", parse_label_set(key)
             if label_set[-1] >= classes or len(set(label_set)) != len(label_set):
                 yield f"{where}: found {key!r}; classes of {dataset} are 0 to {classes - 1}, each at most once"
             elif count > balanced.get(label_set, 0):
@@ -348,6 +395,11 @@ def balanced_counts(per_set: Sequence[int], classes: int) -> dict[LabelSet, int]
     }
 
 
+def parse_label_set(name: str) -> LabelSet:
+    """Classes of a label set written ``"3"`` or ``"7+0"``, ascending."""
+    return tuple(sorted(map(int, name.split("+"))))
+
+
 def setting_counts(dataset: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str, int]:
     """Training samples of every label set under a setting: ``{"0": 140, ..., "8+9": 20}``, canonical order.
 
@@ -358,7 +410,7 @@ def setting_counts(dataset: Mapping[str, Any], setting: Mapping[str, Any]) -> di
     classes = BASE_SETS[dataset["base"]].classes
     counts = balanced_counts(dataset["train_counts"], classes)
     if setting["profile"] == "explicit":
-        wanted = {tuple(sorted(map(int, key.split("+")))): n for key, n in setting["counts"].items()}
+        wanted = {parse_label_set(key): n for key, n in setting["counts"].items()}
         return {label_set_name(s): wanted[s] for s in counts if s in wanted}
     ratio = float(setting.get("ratio", 1.0))
     share = {
@@ -390,8 +442,7 @@ def run_epochs(config: Config, run: Run) -> int:
     if setting.get("budget", "epochs") == "epochs" or recipe["batch"] == "full":
         return int(recipe["epochs"])
     steps, balanced = (
-        math.ceil(sum(setting_counts(dataset, s).values()) / recipe["batch"])
-        for s in (setting, {"profile": "balanced"})
+        -(-sum(setting_counts(dataset, s).values()) // recipe["batch"]) for s in (setting, {"profile": "balanced"})
     )
     return math.floor(recipe["epochs"] * balanced / steps + 0.5)
 
