@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
 from ncpipe.errors import NcpipeError
 
 COMMANDS = ("train", "collapse", "theory")
-EXIT_FAULT, EXIT_USAGE = 1, 2
+EXIT_FAULT, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,12 +42,18 @@ def main(arguments: list[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return int(options.func(options))
+        code = int(options.func(options))
+        sys.stdout.flush()
+        return code
     except NcpipeError as error:
         print(f"ncpipe {options.command}: {error}", file=sys.stderr)
         return EXIT_USAGE
     except BrokenPipeError:
+        # Whoever read our output has gone; what is still buffered must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAULT
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -12,7 +12,10 @@ from ncpipe.errors import NcpipeError
 
 @contextlib.contextmanager
 def job(log_path: str) -> Iterator[logging.Logger]:
-    """Log to `log_path` inside; an `NcpipeError` becomes one line there and on stderr, and exit code 1."""
+    """Log to `log_path` inside; an `NcpipeError` becomes one line there and on stderr, and exit code 1.
+
+    Any other exception is a defect: its traceback goes to the log too, and it is raised on.
+    """
     logger = logging.getLogger("ncpipe")
     handler = logging.FileHandler(log_path, mode="w")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
@@ -24,6 +27,9 @@ def job(log_path: str) -> Iterator[logging.Logger]:
         logger.error("%s", error)
         print(f"ncpipe: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
+    except Exception:
+        logger.exception("unexpected failure")
+        raise
     finally:
         logger.removeHandler(handler)
         handler.close()

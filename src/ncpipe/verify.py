@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,10 +20,12 @@ def verify_results(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    stores = {path.parent for path in folder.rglob("*.zarr/zarr.json") if "superseded" not in path.parts}
+    stores = {path.parent for path in folder.rglob("*.zarr/zarr.json") if not _superseded(path, folder)}
     expected: dict[Path, tuple[Path, str | None]] = {}
     faults: list[tuple[Path, list[str]]] = []
     for manifest in sorted(folder.rglob("manifest.json")):
+        if _superseded(manifest, folder):
+            continue
         try:
             content = read_json(manifest)
             name, digest = content["store"], content["store_digest"]
@@ -31,6 +34,9 @@ def verify_results(folder: Path) -> Iterator[tuple[Path, list[str]]]:
             faults.append((manifest, [text]))
             continue
         expected[manifest.parent / name] = manifest, digest
+        history = manifest.with_name("history.csv")
+        if "history_sha256" in content and _sha256(history) != content["history_sha256"]:
+            faults.append((history, [f"{history}: missing, or not the history that {manifest} describes"]))
     if not stores and not expected and not faults:
         raise InputError(f"{folder}: holds no store and no manifest; is it a results folder?")
     yield from faults
@@ -44,3 +50,12 @@ def verify_results(folder: Path) -> Iterator[tuple[Path, list[str]]]:
         except StoreError as error:
             problems.append(str(error))
         yield path, problems
+
+
+def _sha256(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _superseded(path: Path, folder: Path) -> bool:
+    """Whether a path lies in what a run has set aside until its successor is finished."""
+    return "superseded" in path.relative_to(folder).parts

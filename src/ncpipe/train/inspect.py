@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ncpipe.config import Run
 from ncpipe.errors import StoreError
 from ncpipe.stores import Store
 from ncpipe.train.state import load_state
@@ -54,7 +55,7 @@ def format_run(description: dict[str, Any]) -> str:
     checkpoints = description["checkpoints"]
     progress = "finished" if description["finished"] else "not finished"
     rows = {
-        "run": "/".join(str(v) for v in description["run"].values()),
+        "run": Run(**description["run"]).name,
         "network": pairs("network"),
         "objective": pairs("objective"),
         "recipe": pairs("recipe"),

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import ncpipe
+from ncpipe.config import Run
 from ncpipe.errors import DivergenceError, InputError, StateMismatchError, StoreError
 from ncpipe.labels import select_samples
 from ncpipe.progress import Progress, clock
@@ -184,7 +185,7 @@ class Trainer:
 
     def _diverged(self, what: str, epoch: int) -> DivergenceError:
         return DivergenceError(
-            f"{run_name(self.settings)}: {what} in epoch {epoch} of {self.epochs}; training stopped, the checkpoints "
+            f"{Run(**self.settings['run']).name}: {what} in epoch {epoch} of {self.epochs}; training stopped, the checkpoints "
             f"before it are kept. Lower the learning rate (it is {self.settings['recipe']['lr']})?"
         )
 
@@ -298,12 +299,6 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         elif a != b:
             lines.append(f"{prefix}{key}: was {a!r}, now {b!r}")
     return lines
-
-
-def run_name(settings: Mapping[str, Any]) -> str:
-    """``dataset/setting/network/seed-n``, as in the results folder."""
-    run = settings["run"]
-    return f"{run['dataset']}/{run['setting']}/{run['network']}/seed-{run['seed']}"
 
 
 def _create_store(
@@ -506,7 +501,7 @@ def _train(
     train, train_index = load_split(store, "train", settings, device)
     trainer = Trainer(settings, train, device)
     test, test_index = (None, None) if trainer.free else load_split(store, "test", settings, device)
-    checkpoints, epochs, name = settings["checkpoints"], settings["epochs"], run_name(settings)
+    checkpoints, epochs, name = settings["checkpoints"], settings["epochs"], Run(**settings["run"]).name
 
     if state is None:
         writer = _create_store(run, settings, trainer, store, train_index, test_index)
