@@ -185,8 +185,8 @@ class Trainer:
 
     def _diverged(self, what: str, epoch: int) -> DivergenceError:
         return DivergenceError(
-            f"{Run(**self.settings['run']).name}: {what} in epoch {epoch} of {self.epochs}; training stopped, the checkpoints "
-            f"before it are kept. Lower the learning rate (it is {self.settings['recipe']['lr']})?"
+            f"{Run(**self.settings['run']).name}: {what} in epoch {epoch} of {self.epochs}; training stopped, the "
+            f"checkpoints before it are kept. Lower the learning rate (it is {self.settings['recipe']['lr']})?"
         )
 
     @torch.no_grad()
