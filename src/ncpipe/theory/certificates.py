@@ -14,6 +14,11 @@ from ncpipe.theory.losses import Loss
 # norm itself, so that the constraint truly holds and the bound stays a bound.
 _INSIDE = 64 * np.finfo(float).eps
 
+# The third derivative of a softmax or sigmoid loss is bounded by its second times the largest change of a logit:
+# within the first length Newton's step always descends (and its size need not be judged from values that rounding
+# has made equal), and convergence is quadratic, so that after a step of the second length only rounding remains.
+SAFE_STEP, CONVERGED_STEP = 0.25, 1e-8
+
 _NEWTON_ITERATIONS = 100
 
 
@@ -148,13 +153,12 @@ def best_bias(
         if loss.shift_invariant:
             curvature += 1.0 / len(bias)  # the direction along 1, where nothing changes, made regular
         step = -np.linalg.solve(curvature, descent)
+        size, moved, length = 1.0, value(bias + step), float(np.abs(step).max())
         decrement = float(-descent @ step)
-        # Newton converges quadratically: from such a decrement one full step leads to rounding.
-        if decrement <= 1e-18 * max(abs(current), np.finfo(float).tiny):
-            return bias + step
-        size, moved = 1.0, value(bias + step)
-        while moved > current - 1e-4 * size * decrement + 1e-14 * abs(current) and size > 1e-12:
+        while length * size > SAFE_STEP and moved > current - 1e-4 * size * decrement:
             size /= 2
             moved = value(bias + size * step)
         bias, current = bias + size * step, moved
+        if length <= CONVERGED_STEP:
+            break
     return bias

@@ -19,7 +19,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from ncpipe.labels import LabelDistribution, contrast_basis
 from ncpipe.objective import Objective, dual_bound, objective_terms, softmax
-from ncpipe.theory.certificates import Certificate, best_bias, polar, shrink
+from ncpipe.theory.certificates import CONVERGED_STEP, SAFE_STEP, Certificate, best_bias, polar, shrink
 from ncpipe.theory.losses import Loss, pal
 
 # Logit of a class that no sample carries, relative to the lowest other one, where a free bias drives it to -inf:
@@ -27,8 +27,11 @@ from ncpipe.theory.losses import Loss, pal
 _UNSEEN_LOGIT = -60.0
 _INNER_ITERATIONS = 100
 _HALVINGS = 50
-_NOISE = 1e-14  # relative rounding of one loss value: decreases below it cannot be seen
+_NOISE = 1e-14  # rounding of a value, relative to itself and to the logits: decreases below it cannot be seen
 _TO_BOUNDARY = 0.97  # share of the step to the boundary of the cone
+_START_SLACK, _LARGEST_START = -10.0, 1e8  # P starts as a multiple of I that nearly keeps the dual constraint
+_WORTH_A_LOOK = 1e-6  # estimated relative gap from which on a certificate is tried
+_PATIENCE = 10  # iterations without a smaller gap after which rounding is taken to have won
 _RESIDUAL_SHARE = 0.3  # μ never falls faster than the part of the gap due to the residual of the slack
 
 
@@ -235,16 +238,15 @@ class _Problem:
             hessian[:, diagonal, diagonal] += self.lam
             step = -np.linalg.solve(hessian, descent[:, :, None])[:, :, 0]
             decrement = -(descent * step).sum(axis=1)
-            size = np.ones(count)
+            size, length = np.ones(count), np.abs(step @ mixed.T).max(axis=1)
             for _ in range(_HALVINGS):
                 trial = inner_value(y + size[:, None] * step)
-                worse = trial > value - 1e-4 * size * decrement + _NOISE * np.abs(value)
+                worse = (trial > value - 1e-4 * size * decrement) & (size * length > SAFE_STEP)
                 if not worse.any():
                     break
                 size[worse] /= 2
             y, value = y + size[:, None] * step, trial
-            # Newton converges quadratically: from a decrement of 1e-12 this step has led to rounding.
-            if decrement.max() <= 1e-12 * max(self.lam, float(np.abs(value).max())):
+            if length.max() <= CONVERGED_STEP:
                 break
         logits = y @ mixed.T + shift
         gradient = self.loss.gradient(logits)
@@ -310,21 +312,30 @@ def minimise(loss: Loss, weights: np.ndarray, objective: Objective, *, rtol: flo
     if n == 0 or _relative_gap(best.value, best.certificate.bound) <= rtol:
         return best
     vectors = _symmetric_basis(n)
-    primal, slack, bias = np.eye(n), np.eye(n), basis.T @ best.bias
-    point = problem.evaluate(np.linalg.cholesky(primal), bias, None)
+    bias, scale = basis.T @ best.bias, 1.0
+    point = problem.evaluate(np.eye(n), bias, None)
+    while np.linalg.eigvalsh(point.slack)[0] < _START_SLACK and scale < _LARGEST_START:
+        scale *= 4.0
+        point = problem.evaluate(np.sqrt(scale) * np.eye(n), bias, point.reduced)
+    primal, slack = scale * np.eye(n), np.eye(n)
+    smallest, since = np.inf, 0
     for iteration in range(1, max_iterations + 1):
         try:
             primal, slack, bias, point = _step(problem, vectors, primal, slack, bias, point)
+            spread = np.linalg.cholesky(primal)
         except np.linalg.LinAlgError:
             break  # rounding has eaten the last digit that the iteration could gain: `best` stands
-        spread = np.linalg.cholesky(primal)
         residual = np.abs(np.linalg.eigvalsh(spread.T @ (slack - point.slack) @ spread)).sum()
-        if 0.5 * problem.lam * (float((primal * slack).sum()) + residual) < 10 * rtol * abs(point.value):
+        gap = 0.5 * problem.lam * (float((primal * slack).sum()) + residual) / abs(point.value)
+        smallest, since = (gap, 0) if gap < smallest else (smallest, since + 1)
+        if since == 0 and gap < max(10 * rtol, _WORTH_A_LOOK):
             shift = basis @ bias
             found = _candidate(point.logits - shift, shift, point.slack, problem, objective, iteration)
             best = _better(best, found)
             if _relative_gap(best.value, best.certificate.bound) <= rtol:
                 break
+        if since >= _PATIENCE:
+            break
     return best
 
 
@@ -369,10 +380,11 @@ def _step(
 
     slope = 0.5 * lam * float(((point.slack - target * inverse) * change).sum()) + float(point.slope @ bias_change)
     before = merit(point.value, factor)
+    rounding = _NOISE * (abs(before) + float(np.abs(point.logits).max()))
     for _ in range(_HALVINGS):
         root = np.linalg.cholesky(primal + size * change)
         moved = problem.evaluate(root, bias + size * bias_change, point.reduced)
-        if merit(moved.value, root) <= before + 1e-4 * size * slope + 10 * _NOISE * abs(before):
+        if merit(moved.value, root) <= before + 1e-4 * size * slope + rounding:
             break
         size /= 2
     return primal + size * change, slack + size * slack_change, bias + size * bias_change, moved
