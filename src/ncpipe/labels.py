@@ -16,6 +16,8 @@ from ncpipe.naming import LabelSet, label_set_name
 
 Target = Literal["normalised", "raw"]
 
+_NAMED = 0.5  # of the largest weight on its side: what a class needs to be named in a contrast
+
 
 def contrast_basis(classes: int) -> np.ndarray:
     """Orthonormal basis of the contrast space 1^⊥ (Helmert), shape (K, K-1), theory.md §1."""
@@ -23,6 +25,12 @@ def contrast_basis(classes: int) -> np.ndarray:
     basis = np.triu(np.ones((classes, classes - 1)))
     basis[index, index - 1] = -index
     return basis / np.sqrt(index * (index + 1.0))
+
+
+def contrast_classes(contrast: np.ndarray, class_names: Sequence[str]) -> list[list[str]]:
+    """Names of the classes on the two sides of a contrast, ``[[+], [-]]``: on each, those of half its peak or more."""
+    sides = (contrast, -contrast)
+    return [[class_names[int(k)] for k in np.flatnonzero(side >= _NAMED * side.max())] for side in sides]
 
 
 @dataclass(frozen=True, eq=False)

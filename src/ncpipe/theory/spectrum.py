@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,6 @@ from ncpipe.labels import LabelDistribution, Target, contrast_basis
 DENSE_CLASSES = 600  # up to here every eigenvalue is computed; beyond, the two ends, never a dense K x K matrix
 
 _DEGENERATE = 1e-9  # eigenvalues this close (relative to the largest) to the smallest share its eigenspace
-_MEANINGFUL = 0.5  # of the largest weight on its side: what a class needs to be named in a contrast
 _KRYLOV_ITERATIONS = 2000
 _KRYLOV_BLOCK = 4
 
@@ -47,13 +46,6 @@ class Spectrum:
     def anisotropy(self) -> float:
         """δ = 1 - κ/κ_max (4); NaN where the covariance is 0 (m = K)."""
         return 1.0 - self.kappa / self.kappa_max if self.kappa_max > 0 else float("nan")
-
-    def weakest_classes(self, class_names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Names of the classes on both sides of the weakest contrast, those with a meaningful weight."""
-        sides = []
-        for side in (self.weakest, -self.weakest):
-            sides.append([class_names[k] for k in np.flatnonzero(side >= _MEANINGFUL * side.max())])
-        return sides[0], sides[1]
 
 
 def multiplicity_spectrum(distribution: LabelDistribution, multiplicity: int) -> Spectrum:
