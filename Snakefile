@@ -1,9 +1,9 @@
 """ncpipe: from images to a verdict on every claim about multi-label neural collapse.
 
-    snakemake                                       everything, ending in results/report/index.html
-    snakemake data | train | theory | collapse | figures | report        up to one stage
-    snakemake --configfile config/smoke.yaml        another experiment (overlays merge over config.yaml)
-    snakemake --profile profiles/slurm              on a cluster
+snakemake                                       everything, ending in results/report/index.html
+snakemake data | train | theory | collapse | figures | report        up to one stage
+snakemake --configfile config/smoke.yaml        another experiment (overlays merge over config.yaml)
+snakemake --profile profiles/slurm              on a cluster
 """
 
 from snakemake.utils import min_version
@@ -17,12 +17,16 @@ configfile: f"{workflow.basedir}/config.yaml"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/theory.smk"
+include: "workflow/rules/collapse.smk"
 
 
 localrules:
     all,
     data,
     train,
+    theory,
+    collapse,
 
 
 rule all:
@@ -31,3 +35,5 @@ rule all:
     input:
         rules.data.input,
         rules.train.input,
+        rules.theory.input,
+        rules.collapse.input,

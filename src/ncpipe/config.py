@@ -480,6 +480,14 @@ def data_spec(config: Config, dataset: str) -> dict[str, Any]:
     }
 
 
-def class_count(config: Config, dataset: str) -> int:
-    """K of a data set."""
-    return BASE_SETS[config["datasets"][dataset]["base"]].classes
+def theory_spec(config: Config, dataset: str, setting: str, objective: str) -> dict[str, Any]:
+    """Everything that a theory file depends on, as plain builtins: label counts and the objective, no images."""
+    entry = config["datasets"][dataset]
+    return {
+        "dataset": dataset,
+        "setting": setting,
+        "objective_name": objective,
+        "objective": dict(config["objectives"][objective]),
+        "counts": setting_counts(entry, config["settings"][setting]),
+        "class_names": list(BASE_SETS[entry["base"]].class_names),
+    }

@@ -1,0 +1,33 @@
+"""theory: what follows from the labels alone, before and without any training.
+
+Needs: label counts and objectives, from the configuration.
+Makes: {results}/theory/{dataset}/{setting}/{objective}.json: spectrum, certified optima, bounds, thresholds, synthesis.
+"""
+
+
+rule theory_optimum:
+    """Spectrum and certified optimum of {wildcards.setting} of {wildcards.dataset} under {wildcards.objective}."""
+    input:
+        modules=package_modules(
+            "theory/*.py", "labels.py", "objective.py", "synthesis.py"
+        ),
+    output:
+        theory=f"{RESULTS}/theory/{{dataset}}/{{setting}}/{{objective}}.json",
+    log:
+        f"{RESULTS}/logs/theory/{{dataset}}/{{setting}}/{{objective}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/theory/{{dataset}}/{{setting}}/{{objective}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        spec=theory_spec,
+    script:
+        "../scripts/theory_optimum.py"
+
+
+rule theory:
+    """Theory of every label distribution that a selected run has."""
+    input:
+        THEORY,

@@ -1,0 +1,13 @@
+"""Everything that theory says about one label distribution."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ncpipe.jobs import job
+from ncpipe.theory.analysis import write_theory
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with job(snakemake.log[0]) as log:
+    write_theory(snakemake.params.spec, Path(snakemake.output.theory), log=log)
