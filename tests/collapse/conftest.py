@@ -208,7 +208,9 @@ class RunMaker:
             if change is not None:
                 change(epoch, values)
             writer.write(epoch, values)
-        write_json(folder / "manifest.json", {"kind": "train", "store": Store(folder / "features.zarr").digest()})
+        digest = Store(folder / "features.zarr").digest()
+        manifest = {"kind": "train", "store": "features.zarr", "store_digest": digest}
+        write_json(folder / "manifest.json", manifest)
         return folder
 
 

@@ -25,6 +25,7 @@ from ncpipe.errors import InputError, StoreError
 from ncpipe.objective import objective_terms, residual_matrix, softmax
 from ncpipe.stores import Store, read_json, write_json
 from ncpipe.tables import METRICS, OPTIMUM, SYNTHESIS, read_table
+from ncpipe.verify import verify_results
 
 LOG = logging.getLogger("test")
 
@@ -135,6 +136,11 @@ def test_equal_input_gives_equal_bytes(analysed, run_maker, theory_path, tmp_pat
     assert read_json(tmp_path / "out" / "manifest.json")["inputs"]["features"] == Store(run / "features.zarr").digest()
 
 
+def test_what_is_written_passes_verification(analysed):
+    for folder in analysed.values():
+        assert [problems for _, problems in verify_results(folder)] == [[]]
+
+
 def test_a_live_run_is_analysed_up_to_its_last_finished_epoch(run_maker, theory_path, tmp_path):
     run = run_maker.write(tmp_path / "run", finished=2)
     (run / "manifest.json").unlink()
@@ -199,10 +205,10 @@ def test_incomplete_theory_and_foreign_stores_are_refused(case, run_maker, theor
     with pytest.raises(StoreError, match="'optimum' is missing"):
         analyse_run(run, edited(case, tmp_path, lambda t: t.pop("optimum")), tmp_path / "out", LOG)
     analyse_run(run, theory_path, tmp_path / "out", LOG)
-    write_json(tmp_path / "out" / "manifest.json", {"store": "other"})
+    write_json(tmp_path / "out" / "manifest.json", {"store_digest": "other"})
     with pytest.raises(StoreError, match="analyse the run again"):
         open_metrics(tmp_path / "out")
-    write_json(run / "manifest.json", {"store": "other"})
+    write_json(run / "manifest.json", {"store_digest": "other"})
     with pytest.raises(StoreError, match="train it again"):
         analyse_run(run, theory_path, tmp_path / "out", LOG)
 

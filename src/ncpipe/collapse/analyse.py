@@ -251,7 +251,7 @@ class _Run:
             raise InputError(f"{folder}: no epoch is finished yet; there is nothing to analyse")
         manifest = folder / "manifest.json"
         self.digest = self.store.digest()
-        if manifest.exists() and (expected := read_json(manifest).get("store")) != self.digest:
+        if manifest.exists() and (expected := read_json(manifest).get("store_digest")) != self.digest:
             raise StoreError(
                 f"{self.store.path}: is not the store that {manifest} describes ({expected}); train it again"
             )
@@ -446,7 +446,8 @@ def analyse_run(run_folder: Path, theory_path: Path, output_folder: Path, log: l
             "inputs": {"features": run.digest, "theory": theory.digest},
             "versions": {**versions, "python": platform.python_version()},
             "epochs": run.store.epochs,
-            "store": Store(output_folder / "metrics.zarr").digest(),
+            "store": "metrics.zarr",
+            "store_digest": Store(output_folder / "metrics.zarr").digest(),
         },
     )
 
@@ -508,7 +509,7 @@ def open_metrics(folder: Path) -> Store:
         If manifest or store is missing, or they do not belong together.
     """
     manifest = folder / "manifest.json"
-    expected = read_json(manifest).get("store")
+    expected = read_json(manifest).get("store_digest")
     store = Store(folder / "metrics.zarr")
     if store.digest() != expected:
         raise StoreError(f"{store.path}: is not the store that {manifest} describes; analyse the run again")

@@ -75,7 +75,7 @@ def format_run(rows: list[dict[str, Any]], attributes: dict[str, Any]) -> str:
         if what != "missing_directions" and sides is not None:
             lines.append(f"{what.replace('_', ' ')}: {_against(sides)}")
     for direction in attributes["last_epoch"]["missing_directions"]:
-        lines.append(f"direction the classifier lacks: {_against(direction['classes'])} ({direction['ratio']:.4g})")
+        lines.append(f"residual above lambda: {_against(direction['classes'])} ({direction['ratio']:.4g})")
     without: dict[tuple[str, str], list[str]] = {}
     for metric, places in attributes["undefined"].items():
         for place, reason in places.items():
