@@ -7,7 +7,7 @@ selecting checks that something is there, so that nothing downstream draws or de
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pandas as pd
 
 from ncpipe.errors import InputError
 from ncpipe.statistics import mean_interval
-from ncpipe.stores import write_atomically
+from ncpipe.stores import read_json, write_atomically
 
 METRICS = ("dataset", "setting", "network", "seed", "epoch", "split", "metric", "variant", "multiplicity", "value")
 OPTIMUM = ("dataset", "setting", "objective", "reference", "metric", "variant", "multiplicity", "value")
@@ -136,6 +136,12 @@ def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(parsed)
 
 
+def read_theory(paths: Iterable[Path]) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """Read theory results by (data set, setting, objective), the last three parts of each path."""
+    named = {(p.parts[-3], p.parts[-2], p.stem): p for p in map(Path, paths)}
+    return {key: read_json(path) for key, path in named.items()}
+
+
 def select(frame: pd.DataFrame, what: str, **wanted: object) -> pd.DataFrame:
     """Rows whose columns equal what is wanted (a list: any of it), for instance ``metric="nc1"``.
 
@@ -186,13 +192,19 @@ def last_epoch(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.loc[frame["epoch"] == frame.groupby(group, sort=False)["epoch"].transform("max")]
 
 
-def over_seeds(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Mean over seeds with its Student-t interval: columns `by`, then value, low, high, seeds (values that exist)."""
+def over_seeds(frame: pd.DataFrame, by: Sequence[str], *, value: str = "value", log: bool = False) -> pd.DataFrame:
+    """Mean over seeds with its Student-t interval: columns `by`, then value, low, high, seeds (values that exist).
+
+    With `log`, mean and interval are those of the logarithms, brought back: the geometric mean, as the log-ratios of
+    the verdicts see it. Values that are not positive have no logarithm and do not count.
+    """
     records = []
     for key, rows in frame.groupby(list(by), sort=False, dropna=False):
-        values = rows["value"].dropna().to_numpy()
-        ends = [float(x) for x in mean_interval(values)] if len(values) else [np.nan] * 3
-        records.append([*key, *ends, len(values)])
+        values = rows[value].dropna().to_numpy()
+        if log:
+            values = np.log(values[values > 0])
+        ends = np.array(mean_interval(values)) if len(values) else np.full(3, np.nan)
+        records.append([*key, *(np.exp(ends) if log else ends), len(values)])
     return pd.DataFrame(records, columns=[*by, "value", "low", "high", "seeds"])
 
 

@@ -37,7 +37,7 @@ from ncpipe.report.evidence import (
     weigh,
 )
 from ncpipe.statistics import CONFIDENCE, equivalence_p, log_ratios, mean_interval, spearman_interval
-from ncpipe.stores import read_json, write_json
+from ncpipe.stores import write_json
 from ncpipe.tables import (
     COLLAPSE_METRICS,
     METRIC_LABELS,
@@ -52,6 +52,7 @@ from ncpipe.tables import (
     last_epoch,
     metric_rows,
     read_table,
+    read_theory,
     settings_from_config,
     write_table,
 )
@@ -218,12 +219,6 @@ class Tables:
     def label(self, setting: str) -> str:
         """What the setting is called in a subject."""
         return self.settings[setting].label if setting in self.settings else setting
-
-
-def read_theory(paths: Iterable[Path]) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """Read theory results by (data set, setting, objective), the last three parts of each path."""
-    named = {(p.parts[-3], p.parts[-2], p.stem): p for p in map(Path, paths)}
-    return {key: read_json(path) for key, path in named.items()}
 
 
 def _verdict(

@@ -1,0 +1,91 @@
+"""Draw a figure by its name, from files: what the workflow calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ncpipe.errors import InputError
+from ncpipe.figures.dynamics import dynamics, final_bars
+from ncpipe.figures.gap import gap
+from ncpipe.figures.spectrum import spectrum
+from ncpipe.figures.studies import spectrum_families, tagwise_grid
+from ncpipe.figures.synthesis import exponents, residuals
+from ncpipe.tables import (
+    METRICS,
+    OPTIMUM,
+    SPECTRUM_STUDY,
+    SYNTHESIS,
+    TAGWISE_STUDY,
+    read_table,
+    read_theory,
+    settings_from_config,
+)
+
+_COLUMNS = {
+    "metrics": METRICS,
+    "optimum": OPTIMUM,
+    "synthesis": SYNTHESIS,
+    "spectrum_study": SPECTRUM_STUDY,
+    "tagwise_study": TAGWISE_STUDY,
+}
+# The function of each figure, the files it reads, in the order of its arguments, and the names it is drawn for.
+FIGURES: dict[str, tuple[Callable[..., Any], tuple[str, ...], tuple[str, ...]]] = {
+    "dynamics": (dynamics, ("metrics",), ("network", "variant")),
+    "final": (final_bars, ("metrics", "optimum"), ("network", "objective", "variant")),
+    "gap": (gap, ("metrics", "theory"), ("network", "objective")),
+    "spectrum": (spectrum, ("theory",), ()),
+    "synthesis": (residuals, ("synthesis",), ("network",)),
+    "exponents": (exponents, ("synthesis",), ("network",)),
+    "spectrum-families": (spectrum_families, ("spectrum_study",), ()),
+    "tagwise-grid": (tagwise_grid, ("tagwise_study",), ()),
+}
+_WITHOUT_SETTINGS = ("spectrum-families", "tagwise-grid")
+
+
+def draw(
+    figure: str,
+    output_stem: Path,
+    *,
+    settings: Mapping[str, Mapping[str, Any]],
+    files: Mapping[str, Path | Sequence[Path]],
+    names: Mapping[str, str],
+) -> None:
+    """Write ``<output_stem>.svg``, ``.png`` and ``.csv`` of one figure; `FIGURES` says what each one needs.
+
+    Parameters
+    ----------
+    figure : str
+        A key of `FIGURES`.
+    output_stem : Path
+    settings : mapping
+        ``settings`` of the configuration, whole and in its order: they fix colours and labels.
+    files : mapping
+        Of ``metrics``, ``optimum``, ``synthesis``, ``spectrum_study``, ``tagwise_study`` to a table, and of ``theory``
+        to the theory stage's results. Files that the figure does not need are not read.
+    names : mapping
+        Of ``network``, ``objective`` and ``variant`` ("definition" or "li2024") to the one drawn.
+
+    Raises
+    ------
+    InputError
+        If the figure is unknown, a file or name that it needs is absent, or its table lacks what it draws.
+    """
+    if figure not in FIGURES:
+        raise InputError(f"figure {figure!r}: unknown; allowed are {', '.join(FIGURES)}")
+    function, needed, options = FIGURES[figure]
+    absent = [key for key in needed if key not in files] + [key for key in options if key not in names]
+    if absent:
+        raise InputError(f"figure {figure}: needs {', '.join(absent)}")
+    call = partial(function, *(_read(key, files[key]) for key in needed))
+    if figure not in _WITHOUT_SETTINGS:
+        call = partial(call, settings_from_config(settings))
+    call(**{key: names[key] for key in options}, output_stem=output_stem)
+
+
+def _read(key: str, found: Path | Sequence[Path]) -> Any:
+    """Read one kind of input: many theory results, or one table."""
+    paths = [found] if isinstance(found, (str, Path)) else list(found)
+    return read_theory(paths) if key == "theory" else read_table(paths[0], _COLUMNS[key])

@@ -1,0 +1,267 @@
+"""Every figure, from synthetic tables: files, the numbers behind them, their bytes, and what is missing."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from ncpipe.errors import InputError
+from ncpipe.figures import studies
+from ncpipe.figures.draw import FIGURES, draw
+from ncpipe.figures.dynamics import dynamics, final_bars
+from ncpipe.figures.gap import gap
+from ncpipe.figures.spectrum import contrast_name, spectrum
+from ncpipe.figures.style import STYLE_FILE, house_style, looks
+from ncpipe.figures.synthesis import exponents, residuals
+from ncpipe.tables import METRICS, OPTIMUM, SYNTHESIS, read_table, read_theory, settings_from_config
+
+STUDY = pd.DataFrame(
+    {
+        "family": ["F1"] * 9 + ["F2"] * 9,
+        "member": [str(i) for i in range(18)],
+        "kappa_1": 0.1,
+        "kappa_2": 0.2,
+        "kappa_pool": np.linspace(0.01, 0.1, 18),
+        "sigma_min_logits": np.linspace(0.1, 1, 18) ** 2,
+        "margin": np.cos(np.arange(18)),
+        "lambda_critical": np.linspace(0.1, 0.3, 18),
+    }
+)
+GRID = pd.DataFrame(
+    [(0.0, e, 1.0, e, v, 1e-9) for e, v in ((0.0, 0.0), (0.5, 0.037), (1.0, 0.0))]
+    + [(0.8, e, 0.2, e, v, 1e-9) for e, v in ((0.0, 0.038), (0.5, 0.076), (1.0, 0.073))],
+    columns=["delta_1", "delta_2", "ratio", "matching_share", "residual", "certified_gap"],
+)
+NAMES = {"network": "mlp", "objective": "pal", "variant": "definition"}
+
+
+@pytest.fixture(scope="module")
+def frames(results):
+    return {
+        "metrics": read_table(results.metrics, METRICS),
+        "optimum": read_table(results.optimum, OPTIMUM),
+        "synthesis": read_table(results.synthesis, SYNTHESIS),
+        "theory": read_theory(results.theory),
+        "settings": settings_from_config(results.settings),
+    }
+
+
+@pytest.fixture(scope="module")
+def files(results, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies")
+    STUDY.to_csv(folder / "spectrum.csv", index=False)
+    GRID.to_csv(folder / "tagwise.csv", index=False)
+    return {
+        "metrics": results.metrics, "optimum": results.optimum, "synthesis": results.synthesis,
+        "theory": results.theory, "spectrum_study": folder / "spectrum.csv", "tagwise_study": folder / "tagwise.csv",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_figure_is_three_files_with_the_same_bytes_each_time(figure, files, results, tmp_path):
+    for turn in ("a", "b"):
+        draw(figure, tmp_path / turn / figure, settings=results.settings, files=files, names=NAMES)
+    written = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert written == sorted(f"{figure}.{kind}" for kind in ("svg", "png", "csv"))
+    for name in written:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    svg = (tmp_path / "a" / f"{figure}.svg").read_text()
+    root = ET.fromstring(svg)
+    assert root.tag.endswith("svg")
+    assert not root.findall(".//{*}image")  # vectors only
+    assert not re.search(r"<dc:date>|20\d\d-\d\d-\d\dT", svg)
+    assert (tmp_path / "a" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    assert b"NaN" not in (tmp_path / "a" / f"{figure}.csv").read_bytes()
+    assert len(pd.read_csv(tmp_path / "a" / f"{figure}.csv")) > 0
+
+
+def test_dynamics_draws_the_geometric_mean_with_its_t_interval(frames, tmp_path):
+    drawn = dynamics(
+        frames["metrics"], frames["settings"], network="cnn", variant="definition", output_stem=tmp_path / "x"
+    )
+    table = frames["metrics"]
+    here = table[
+        (table["dataset"] == "mlab_digits") & (table["setting"] == "step-0.1") & (table["network"] == "cnn")
+        & (table["metric"] == "nc1") & (table["variant"] == "definition") & (table["epoch"] == 16)
+    ]  # fmt: skip
+    logs = np.log(here["value"].to_numpy())
+    low, high = stats.t.interval(0.95, 4, loc=logs.mean(), scale=stats.sem(logs))
+    row = drawn[
+        (drawn["dataset"] == "mlab_digits") & (drawn["setting"] == "step-0.1") & (drawn["metric"] == "nc1")
+        & (drawn["epoch"] == 16)
+    ].iloc[0]  # fmt: skip
+    np.testing.assert_allclose([row["value"], row["low"], row["high"]], np.exp([logs.mean(), low, high]))
+    assert row["seeds"] == 5
+    assert "step-0.1-equal-steps" not in set(drawn["setting"])
+
+
+def test_the_csv_holds_the_very_numbers_drawn(frames, tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    plotted = []
+    monkeypatch.setattr(
+        Axes, "plot", lambda self, *a, _plot=Axes.plot, **k: plotted.append(np.asarray(a[1])) or _plot(self, *a, **k)
+    )
+    dynamics(frames["metrics"], frames["settings"], network="cnn", variant="li2024", output_stem=tmp_path / "x")
+    stored = pd.read_csv(tmp_path / "x.csv")
+    np.testing.assert_array_equal(np.sort(np.concatenate(plotted)), np.sort(stored["value"].to_numpy()))
+
+
+def test_variants_draw_their_own_rows(frames, tmp_path):
+    drawn = {
+        v: dynamics(frames["metrics"], frames["settings"], network="cnn", variant=v, output_stem=tmp_path / v)
+        for v in ("definition", "li2024")
+    }
+    ratio = drawn["li2024"]["value"] / drawn["definition"]["value"]
+    np.testing.assert_allclose(ratio[drawn["definition"]["metric"] == "nc3"], 1.3)
+    np.testing.assert_allclose(ratio[drawn["definition"]["metric"] == "angle"], 1.0)
+
+
+def test_bars_stand_at_the_last_epoch_beside_both_optima(frames, tmp_path):
+    drawn = final_bars(
+        frames["metrics"], frames["optimum"], frames["settings"], network="mlp", objective="pal",
+        variant="definition", output_stem=tmp_path / "x",
+    ).set_index(["dataset", "setting", "metric"])  # fmt: skip
+    row = drawn.loc[("mlab_digits", "step-0.2", "nc2_w")]
+    assert row["optimum_convex"] == pytest.approx(0.16)
+    assert row["optimum_relu"] == pytest.approx(0.20)
+    table = frames["metrics"]
+    last = table[
+        (table["epoch"] == 80) & (table["dataset"] == "mlab_digits") & (table["setting"] == "step-0.2")
+        & (table["network"] == "mlp") & (table["metric"] == "nc2_w")
+    ]  # fmt: skip
+    assert row["value"] == pytest.approx(last["value"].mean())
+    assert "step-0.1-equal-steps" in drawn.index.get_level_values("setting")
+
+
+def test_one_seed_is_drawn_without_an_interval(frames, tmp_path):
+    drawn = final_bars(
+        frames["metrics"], frames["optimum"], frames["settings"], network="ufm", objective="pal",
+        variant="definition", output_stem=tmp_path / "x",
+    )  # fmt: skip
+    assert drawn["value"].notna().all()
+    assert drawn["low"].isna().all()
+
+
+def test_spectrum_names_the_weakest_contrast_and_draws_equal_labels_once(frames, tmp_path):
+    drawn = spectrum(frames["theory"], frames["settings"], output_stem=tmp_path / "x")
+    assert set(drawn["setting"]) == set(frames["settings"]) - {"step-0.1-equal-steps"}
+    ends = drawn[(drawn["index"] == 5) & (drawn["dataset"] == "mlab_digits")].set_index(["setting", "spectrum"])
+    assert ends.loc[("balanced", "1"), "weakest"] == "all contrasts alike"
+    assert "class 5" in ends.loc[("step-0.1", "pooled"), "weakest"]
+    payload = frames["theory"]["mlab_digits", "step-0.1", "pal"]["spectrum"]["pooled"]
+    assert ends.loc[("step-0.1", "pooled"), "eigenvalue"] == payload["kappa"]
+
+
+@pytest.mark.parametrize(
+    ("sides", "name"),
+    [
+        ((["a"], ["b"]), "a | b"),
+        ((["a", "b", "c", "d"], ["e"]), "a, b, c, … | e"),
+        (([], ["e"]), "– | e"),
+    ],
+)
+def test_contrast_names(sides, name):
+    assert contrast_name(sides) == name
+
+
+def test_gap_carries_both_references(frames, tmp_path):
+    drawn = gap(
+        frames["metrics"], frames["theory"], frames["settings"], network="mlp", objective="pal",
+        output_stem=tmp_path / "x",
+    )  # fmt: skip
+    lines = drawn[drawn["metric"].str.startswith("reference") & (drawn["setting"] == "step-0.1")]
+    payload = frames["theory"]["mlab_digits", "step-0.1", "pal"]
+    expected = {"reference_convex": payload["optimum"]["objective"], "reference_relu": payload["relu"]["objective"]}
+    assert dict(zip(lines["metric"], lines["value"], strict=False)) == expected
+
+
+def test_synthesis_shows_networks_beside_the_optimum(frames, tmp_path):
+    drawn = residuals(frames["synthesis"], frames["settings"], network="mlp", output_stem=tmp_path / "x")
+    assert set(drawn["network"]) == {"mlp", "optimum"}
+    assert set(drawn["seeds"]) == {1, 5}
+    fitted = exponents(frames["synthesis"], frames["settings"], network="mlp", output_stem=tmp_path / "y")
+    assert "balanced" not in set(fitted["setting"])  # not identified there
+    table = frames["synthesis"]
+    row = table[(table["network"] == "optimum") & (table["hypothesis"] == "fitted") & table["identified"]].iloc[0]
+    keys = ["dataset", "setting", "basis", "frequency"]
+    same = fitted[(fitted["network"] == "optimum") & (fitted[keys] == row[keys]).all(axis=1)].iloc[0]
+    assert tuple(same[["value", "low", "high"]]) == tuple(row[["gamma", "gamma_low", "gamma_high"]])
+
+
+def test_an_exponent_identified_nowhere_is_a_figure_that_says_so(frames, tmp_path):
+    balanced = frames["synthesis"][frames["synthesis"]["setting"] == "balanced"]
+    drawn = exponents(balanced, frames["settings"], network="mlp", output_stem=tmp_path / "x")
+    assert drawn.empty
+    assert (tmp_path / "x.svg").stat().st_size > 1000
+
+
+def test_an_undefined_metric_is_a_note_and_a_missing_one_an_error(frames, tmp_path):
+    undefined = frames["metrics"].copy()
+    undefined.loc[undefined["metric"] == "angle", "value"] = np.nan
+    options = {"network": "mlp", "variant": "definition", "output_stem": tmp_path / "x"}
+    drawn = dynamics(undefined, frames["settings"], **options)
+    assert drawn.loc[drawn["metric"] == "angle", "value"].isna().all()
+    missing = frames["metrics"][frames["metrics"]["metric"] != "angle"]
+    with pytest.raises(InputError, match="no row of angle"):
+        dynamics(missing, frames["settings"], **options)
+
+
+@pytest.mark.parametrize("figure", ["dynamics", "final", "gap", "synthesis", "exponents"])
+def test_a_network_that_was_not_trained_is_one_clear_error(figure, files, results, tmp_path):
+    with pytest.raises(InputError, match="network"):
+        draw(figure, tmp_path / "x", settings=results.settings, files=files, names={**NAMES, "network": "resnet"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_figures_and_absent_inputs_are_named(results, files, tmp_path):
+    with pytest.raises(InputError, match="'pie': unknown; allowed are dynamics"):
+        draw("pie", tmp_path / "x", settings=results.settings, files=files, names=NAMES)
+    with pytest.raises(InputError, match="needs metrics, variant"):
+        draw("dynamics", tmp_path / "x", settings=results.settings, files={}, names={"network": "mlp"})
+    with pytest.raises(InputError, match="no result of the theory stage"):
+        draw("spectrum", tmp_path / "x", settings=results.settings, files={"theory": []}, names={})
+    lacking = tmp_path / "lacking.csv"
+    lacking.write_text("dataset,setting\n")
+    with pytest.raises(InputError, match=r"lacking\.csv: lacks the columns network"):
+        draw("dynamics", tmp_path / "x", settings=results.settings, files={"metrics": lacking}, names=NAMES)
+
+
+def test_empty_studies_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no member"):
+        studies.spectrum_families(STUDY.iloc[:0], output_stem=tmp_path / "x")
+    with pytest.raises(InputError, match="no point"):
+        studies.tagwise_grid(GRID.iloc[:0], output_stem=tmp_path / "x")
+
+
+def test_a_setting_keeps_its_look_whatever_is_drawn():
+    entries = {
+        "balanced": {"profile": "balanced"},
+        "a": {"profile": "step", "ratio": 0.2},
+        "b": {"profile": "step", "ratio": 0.1},
+        "b-control": {"profile": "step", "ratio": 0.1, "budget": "steps"},
+        "mine": {"profile": "explicit", "counts": {"0": 3}},
+    }
+    found = looks(settings_from_config(entries))
+    assert found["b"].colour == found["b-control"].colour
+    assert found["b"].dashes != found["b-control"].dashes
+    assert len({look.colour for look in found.values()}) == 4
+    assert len({look.marker for look in found.values()}) == 5
+    assert found["mine"].label == "mine"
+    assert found["a"].label == "step r = 0.2"
+
+
+def test_the_users_own_matplotlib_settings_do_not_reach_the_figures():
+    import matplotlib as mpl
+
+    with mpl.rc_context({"font.size": 30, "svg.hashsalt": None}):
+        with house_style():
+            assert mpl.rcParams["font.size"] == 8
+            assert mpl.rcParams["svg.hashsalt"] == "ncpipe"
+        assert mpl.rcParams["font.size"] == 30
+    assert STYLE_FILE.exists()
