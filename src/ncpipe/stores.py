@@ -110,17 +110,14 @@ def _create_group(path: Path, static: Mapping[str, Array], attributes: Mapping[s
 
 def write_store(path: Path, arrays: Mapping[str, Array], *, attributes: Mapping[str, Any]) -> None:
     """Write a store that has no epochs to come, whole: it appears at `path` complete, or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, old = (path.with_name(path.name + suffix) for suffix in (".partial", ".old"))
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
     _create_group(partial, arrays, attributes)
     if path.exists():
-        old = path.with_name(path.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
-        partial.rename(path)
-        shutil.rmtree(old)
-    else:
-        partial.rename(path)
+    partial.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 class EpochWriter:
@@ -222,7 +219,10 @@ class Store:
         if not (self.path / "zarr.json").is_file():
             raise StoreError(f"{self.path}: no store here (zarr.json is missing)")
         try:
-            self._dataset = xr.open_zarr(self.path, consolidated=False, chunks=None, mask_and_scale=False)
+            # Without a cache: what is read is handed out once, neither kept in memory nor shared between callers.
+            self._dataset = xr.open_dataset(
+                self.path, engine="zarr", consolidated=False, cache=False, mask_and_scale=False
+            )
         except Exception as error:
             raise StoreError(f"{self.path}: cannot be opened as a Zarr store ({_reason(error)})") from error
         self.attrs: dict[str, Any] = dict(self._dataset.attrs)
