@@ -3,9 +3,11 @@
 A *prototype* is the mean feature of a label set. `fit_synthesis` compares the hypotheses on how the prototype of a
 larger label set is made from one vector per class; `tagwise_residuals` measures Li's unweighted average;
 `geometry_bound` checks the Weyl bound through κ_m. Everything here works on the prototypes alone, of a network as of
-a certified optimum. All residuals are relative Frobenius residuals ``‖h - fit‖ / ‖h‖`` over the label sets of one
-multiplicity, **every label set counted once** (not weighted by its samples) and h not centred, so that the numbers
-of different hypotheses, bases and runs can be compared.
+a certified optimum.
+
+Fits and residuals of one multiplicity weigh each label set with v_S = w_S / w_m, its share of the samples: the
+relative residual is (Σ v_S ‖h_S - fit‖² / Σ v_S ‖h_S‖²)^½, the Frobenius norm over collapsed samples, as in (13). The
+denominator is never centred, so that the numbers of all hypotheses and bases can be compared.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class _Problem(NamedTuple):
     """The label sets of one multiplicity in one basis, and the inner products that every fit needs."""
 
     members: np.ndarray  # (S, m) class indices
+    share: np.ndarray  # (S,) v_S, summing to 1
     targets: np.ndarray  # (S, n) prototypes, centred where there is an intercept
     vectors: np.ndarray  # (K, n) basis
     gram: np.ndarray  # (K, K) <v_k, v_l>
@@ -63,12 +66,24 @@ class _Problem(NamedTuple):
         pointers = np.arange(0, rows * m + 1, m)
         return sparse.csr_array((omega.ravel(), self.members.ravel(), pointers), shape=(rows, len(self.vectors)))
 
+    def length(self, rows: np.ndarray) -> float:
+        """The norm (Σ v_S ‖·‖²)^½ of rows (S, n)."""
+        return float(np.sqrt(self.share @ (rows**2).sum(axis=1)))
 
-def _problem(members: np.ndarray, targets: np.ndarray, vectors: np.ndarray, *, intercept: bool) -> _Problem:
-    norm = float(np.linalg.norm(targets))
+    def synthesised(self, omega: np.ndarray) -> np.ndarray:
+        """x_S = Σ_k ω_{k|S} v_k, (S, n), for ω (S, m); centred where there is an intercept."""
+        x = self.scatter(omega) @ self.vectors
+        return x - self.share @ x if self.intercept else x
+
+
+def _problem(
+    members: np.ndarray, counts: np.ndarray, targets: np.ndarray, vectors: np.ndarray, *, intercept: bool
+) -> _Problem:
+    share = counts / counts.sum()
+    norm = float(np.sqrt(share @ (targets**2).sum(axis=1)))
     if intercept:
-        targets = targets - targets.mean(axis=0)
-    return _Problem(members, targets, vectors, vectors @ vectors.T, targets @ vectors.T, norm, intercept)
+        targets = targets - share @ targets
+    return _Problem(members, share, targets, vectors, vectors @ vectors.T, targets @ vectors.T, norm, intercept)
 
 
 def _omega(log_counts: np.ndarray, gamma: float | np.ndarray) -> np.ndarray:
@@ -86,9 +101,9 @@ def _moments(problem: _Problem, omega: np.ndarray) -> tuple[np.ndarray, np.ndarr
         rows, m = problem.members.shape
         spread = problem.scatter(np.ones((rows, m)))
         incidence = sparse.csr_array(
-            (spread.data, spread.indices, np.arange(rows * m + 1)), shape=(rows * m, spread.shape[1])
+            (np.repeat(problem.share, m), spread.indices, np.arange(rows * m + 1)), shape=(rows * m, spread.shape[1])
         )
-        mean = (omega.reshape(-1, rows * m) @ incidence).reshape(*omega.shape[:-2], -1) / rows  # (..., K)
+        mean = (omega.reshape(-1, rows * m) @ incidence).reshape(*omega.shape[:-2], -1)  # (..., K)
         pulled = mean @ problem.gram
         xx = xx - 2 * (pulled[..., problem.members] * omega).sum(axis=-1) + (pulled * mean).sum(axis=-1)[..., None]
         hx = hx - mean @ problem.cross.T
@@ -100,28 +115,29 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def _leave_one_out(problem: _Problem, omega: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each label set left out: residual sum of squares of the rest, and its own squared error, (..., S) each."""
+    """For each label set left out: residual sum of squares of the rest, its own part of the squared error, (..., S)."""
     hx, xx = _moments(problem, omega)
     hh = (problem.targets**2).sum(axis=1)
-    # an estimated mean: the deviations from the mean of the rest are n/(n-1) times those from the mean of all
-    inflation = len(hh) / (len(hh) - 1) if problem.intercept else 1.0
-    rest_hx, rest_xx, rest_hh = (v.sum(axis=-1, keepdims=True) - inflation * v for v in (hx, xx, hh))
+    share = problem.share
+    # an estimated mean: deviations from the mean of the rest are 1 / (1 - v_S) times those from the mean of all
+    inflation = 1 / (1 - share) if problem.intercept else np.ones(len(share))
+    rest_hx, rest_xx, rest_hh = ((v @ share)[..., None] - share * inflation * v for v in (hx, xx, hh))
     scale = _ratio(rest_hx, rest_xx)
-    return rest_hh - scale * rest_hx, inflation**2 * np.maximum(hh - 2 * scale * hx + scale**2 * xx, 0.0)
+    own = np.maximum(hh - 2 * scale * hx + scale**2 * xx, 0.0)
+    return rest_hh - scale * rest_hx, share * inflation**2 * own
 
 
 def _fit(problem: _Problem, omega: np.ndarray) -> tuple[float, float]:
     """Scale c and residual ‖h - a_0 - c x‖, formed directly (no cancellation), for ω (S, m)."""
-    x = problem.scatter(omega) @ problem.vectors
-    if problem.intercept:
-        x = x - x.mean(axis=0)
-    squared = float((x**2).sum())
-    scale = float((x * problem.targets).sum()) / squared if squared > 0 else 0.0
-    return scale, float(np.linalg.norm(problem.targets - scale * x))
+    x = problem.synthesised(omega)
+    squared = float(problem.share @ (x**2).sum(axis=1))
+    scale = float(problem.share @ (x * problem.targets).sum(axis=1)) / squared if squared > 0 else 0.0
+    return scale, problem.length(problem.targets - scale * x)
 
 
-def _bootstrap_rss(problem: _Problem, omegas: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Residual sums of squares, (G, B), for weights (G, S, m) and resampled label sets (B, S)."""
+def _bootstrap_rss(problem: _Problem, omegas: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Residual sums of squares, (G, B), for ω (G, S, m) and label sets drawn as often as `draws`, (B, S), says."""
+    weights = draws * problem.share
     hh = weights @ (problem.targets**2).sum(axis=1)
     rss = np.empty((len(omegas), len(weights)))
     count = weights.sum(axis=1)
@@ -171,7 +187,7 @@ def _neighbours(values: np.ndarray, middle: np.ndarray) -> tuple[np.ndarray, ...
 def _fitted_gamma(problem: _Problem, log_counts: np.ndarray) -> float:
     """γ̂ by profile least squares: the best grid point, then Brent's method in its neighbourhood."""
     grid = _grid(log_counts)
-    hx, xx = (v.sum(axis=-1) for v in _moments(problem, _omega(log_counts, grid)))
+    hx, xx = (v @ problem.share for v in _moments(problem, _omega(log_counts, grid)))
     best = int(np.clip(np.argmax(_ratio(hx**2, xx)), 1, len(grid) - 2))
     result = minimize_scalar(
         lambda gamma: _fit(problem, _omega(log_counts, gamma))[1],
@@ -194,12 +210,12 @@ def _fitted_loo(problem: _Problem, log_counts: np.ndarray) -> float:
     return float(np.sqrt(np.maximum(squared, 0.0).sum()))
 
 
-def _bootstrap_gamma(problem: _Problem, log_counts: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Percentile interval (95 %) of γ̂ over resampled label sets; weights (B, S) say how often each was drawn."""
+def _bootstrap_gamma(problem: _Problem, log_counts: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
+    """Percentile interval (95 %) of γ̂ over label sets drawn as often as `draws`, (B, S), says."""
     grid = _grid(log_counts)
-    gammas, _, _ = _parabola(grid, _bootstrap_rss(problem, _omega(log_counts, grid), weights))
+    gammas, _, _ = _parabola(grid, _bootstrap_rss(problem, _omega(log_counts, grid), draws))
     grid = _finer(gammas, grid[1] - grid[0])
-    gammas, _, _ = _parabola(grid, _bootstrap_rss(problem, _omega(log_counts, grid), weights))
+    gammas, _, _ = _parabola(grid, _bootstrap_rss(problem, _omega(log_counts, grid), draws))
     low, high = np.quantile(gammas, (0.025, 0.975))
     return float(low), float(high)
 
@@ -208,14 +224,12 @@ def _response(problem: _Problem, log_counts: np.ndarray, gamma: float) -> float:
     """Squared relative change of the fit per unit of γ that c and a_0 cannot undo: 0 where γ is not identified."""
     omega = _omega(log_counts, gamma)
     slope = omega * (log_counts - (omega * log_counts).mean(axis=1, keepdims=True))
-    x, dx = (problem.scatter(o) @ problem.vectors for o in (omega, slope))
-    if problem.intercept:
-        x, dx = x - x.mean(axis=0), dx - dx.mean(axis=0)
-    squared = float((x**2).sum())
+    x, dx = problem.synthesised(omega), problem.synthesised(slope)
+    squared = problem.length(x) ** 2
     if squared == 0.0:
         return 0.0
-    dx = dx - x * (float((x * dx).sum()) / squared)
-    return float((_fit(problem, omega)[0] * np.linalg.norm(dx) / problem.norm) ** 2)
+    dx = dx - x * (float(problem.share @ (x * dx).sum(axis=1)) / squared)
+    return (_fit(problem, omega)[0] * problem.length(dx) / problem.norm) ** 2
 
 
 def _free(problem: _Problem) -> tuple[float, str]:
@@ -226,14 +240,15 @@ def _free(problem: _Problem) -> tuple[float, str]:
     own = problem.vectors[problem.members]  # (S, m, n)
     offset = np.zeros(n)
     if problem.intercept:
-        # a_0 solves Σ (I - Π_S) a_0 = Σ (I - Π_S) h_S, Π_S the projection on the span of the members' vectors
+        # a_0 solves Σ v_S (I - Π_S) (h_S - a_0) = 0, Π_S the projection on the span of the members' vectors
         total = np.zeros((classes, classes))
-        np.add.at(total, (problem.members[:, :, None], problem.members[:, None, :]), inverse)
-        projected = np.einsum("smn,sml,sl->n", own, inverse, problem.own_cross)
-        normal = rows * np.eye(n) - problem.vectors.T @ total @ problem.vectors
-        offset = np.linalg.lstsq(normal, problem.targets.sum(axis=0) - projected, rcond=None)[0]
+        weighted = problem.share[:, None, None] * inverse
+        np.add.at(total, (problem.members[:, :, None], problem.members[:, None, :]), weighted)
+        projected = np.einsum("smn,sml,sl->n", own, weighted, problem.own_cross)
+        normal = np.eye(n) - problem.vectors.T @ total @ problem.vectors
+        offset = np.linalg.lstsq(normal, problem.share @ problem.targets - projected, rcond=None)[0]
     weights = np.einsum("sij,sj->si", inverse, problem.own_cross - own @ offset)
-    residual = float(np.linalg.norm(problem.targets - offset - np.einsum("si,sin->sn", weights, own)))
+    residual = problem.length(problem.targets - offset - np.einsum("si,sin->sn", weights, own))
     singular = int((np.linalg.cond(problem.own_gram) > _SINGULAR).sum())
     if singular:
         return residual, f"singular design in {singular} of {rows} label sets"
@@ -250,24 +265,27 @@ def _shared(problem: _Problem) -> tuple[float, float | None, bool, str]:
     indicator = np.zeros((rows, len(used)))
     indicator[np.arange(rows)[:, None], members] = 1.0
     gram = vectors @ vectors.T
-    cross = indicator * (problem.targets @ vectors.T)  # (S, K) y_S ∘ <h_S, v_k>
-    pairs = indicator.T @ indicator
-    label_sum, target_sum, cross_sum = indicator.sum(axis=0), problem.targets.sum(axis=0), cross.sum(axis=0)
+    share, targets = problem.share, problem.targets
+    weighted = indicator * share[:, None]
+    cross = weighted * (targets @ vectors.T)  # (S, K) v_S y_S ∘ <h_S, v_k>
 
-    def solve(pairs: np.ndarray, labels: np.ndarray, targets: np.ndarray, right: np.ndarray, count: float) -> Any:
-        # normal equations G ∘ (YᵀY) β = Σ y ∘ (V h), with a_0 eliminated where there is one
+    def solve(
+        pairs: np.ndarray, labels: np.ndarray, sums: np.ndarray, right: np.ndarray, total: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weights β (..., K), a_0 (..., n) and whether they are unique, from Σ v yyᵀ, Σ v y, Σ v h, Σ v y ∘ Vh, Σ v."""
         normal = gram * pairs
         if problem.intercept:
-            normal = normal - gram * (labels[..., :, None] * labels[..., None, :]) / count
-            right = right - labels * (targets @ vectors.T) / count
+            normal = normal - gram * (labels[..., :, None] * labels[..., None, :]) / total[..., None, None]
+            right = right - labels * (sums @ vectors.T) / total[..., None]
         regular = np.linalg.cond(normal) <= _SINGULAR
         inverse = np.linalg.pinv(normal, rcond=1 / _SINGULAR, hermitian=True)
         weights = np.einsum("...ij,...j->...i", inverse, right)
-        offset = (targets - (weights * labels) @ vectors) / count if problem.intercept else np.zeros(vectors.shape[1])
+        offset = (sums - (weights * labels) @ vectors) / total[..., None] if problem.intercept else np.zeros_like(sums)
         return weights, offset, regular
 
-    weights, offset, regular = solve(pairs, label_sum, target_sum, cross_sum, rows)
-    residual = float(np.linalg.norm(problem.targets - offset - (indicator * weights) @ vectors))
+    whole = (indicator.T @ weighted, weighted.sum(axis=0), share @ targets, cross.sum(axis=0), share.sum())
+    weights, offset, regular = solve(*whole)
+    residual = problem.length(targets - offset - (indicator * weights) @ vectors)
     if not regular:
         return residual, None, False, "singular design"
     positive = bool((weights > 0).all())
@@ -276,17 +294,12 @@ def _shared(problem: _Problem) -> tuple[float, float | None, bool, str]:
     chunk = max(1, _CHUNK // len(used) ** 2)
     for start in range(0, rows, chunk):
         part = slice(start, start + chunk)
-        y, h = indicator[part], problem.targets[part]
-        weights, offset, regular = solve(
-            pairs - y[:, :, None] * y[:, None, :],
-            label_sum - y,
-            target_sum - h,
-            cross_sum - cross[part],
-            rows - 1,
-        )
+        y, vy, h, v = indicator[part], weighted[part], targets[part], share[part]
+        own = (y[:, :, None] * vy[:, None, :], vy, v[:, None] * h, cross[part], v)
+        weights, offset, regular = solve(*(total - each for total, each in zip(whole, own, strict=True)))
         if not np.all(regular):
             return residual, None, positive, reason or "singular design when one label set is left out"
-        squared += float(((h - offset - (y * weights) @ vectors) ** 2).sum())
+        squared += float(v @ ((h - offset - (y * weights) @ vectors) ** 2).sum(axis=1))
     return residual, float(np.sqrt(squared)), positive, reason
 
 
@@ -370,8 +383,8 @@ def _hypotheses(
         records.append(_record("fitted", residual=residual, identified=False, reason=reason))
         records.append(_record("permuted", identified=False, reason=reason))
         return records
-    weights = rng.multinomial(rows, np.full(rows, 1 / rows), size=replicates).astype(float)
-    low, high = _bootstrap_gamma(problem, log_counts, weights)
+    draws = rng.multinomial(rows, np.full(rows, 1 / rows), size=replicates)
+    low, high = _bootstrap_gamma(problem, log_counts, draws)
     loo = _fitted_loo(problem, log_counts) / norm
     values = {"gamma": gamma, "gamma_low": low, "gamma_high": high, "residual": residual, "loo_residual": loo}
     records.append(_record("fitted", **values))
@@ -504,6 +517,7 @@ def fit_synthesis(
                     continue
                 problem = _problem(
                     members[use],
+                    distribution.counts[rows[use]],
                     prototypes[rows[use]],
                     np.nan_to_num(bases[basis]),
                     intercept=basis == "centred",
@@ -530,7 +544,7 @@ class TagwiseResiduals(NamedTuple):
 def tagwise_residuals(prototypes: np.ndarray, distribution: LabelDistribution, multiplicity: int) -> TagwiseResiduals:
     """Relative residual of tag-wise averaging h̄_S ≈ c_m Σ_{k∈S} h̄_k (theory.md §3): with one c, and a c per label set.
 
-    Unlike the angle metric (18) the first sees lengths too. Every label set of the multiplicity counts once.
+    Label sets are weighted with their share of the samples. Unlike the angle metric (18) the first sees lengths too.
 
     Parameters
     ----------
@@ -544,16 +558,15 @@ def tagwise_residuals(prototypes: np.ndarray, distribution: LabelDistribution, m
     rows, members = _members(distribution, multiplicity)
     averages = single_prototypes(prototypes, distribution)[members].sum(axis=1)  # (S_m, d)
     targets = prototypes[rows]
-    norm = float(np.linalg.norm(targets))
-    if not len(rows) or norm == 0.0 or np.isnan(averages).any():
+    if not len(rows) or not targets.any() or np.isnan(averages).any():
         return TagwiseResiduals(None, None)
+    share = distribution.counts[rows] / distribution.counts[rows].sum()
     cross, squared = (averages * targets).sum(axis=1), (averages**2).sum(axis=1)
-    scale = cross.sum() / squared.sum() if squared.any() else 0.0
-    own = np.divide(cross, squared, out=np.zeros_like(cross), where=squared > 0)
-    return TagwiseResiduals(
-        float(np.linalg.norm(targets - scale * averages)) / norm,
-        float(np.linalg.norm(targets - own[:, None] * averages)) / norm,
-    )
+    scale = share @ cross / (share @ squared) if squared.any() else 0.0
+    own = _ratio(cross, squared)
+    norm = share @ (targets**2).sum(axis=1)
+    residual, per_set = (share @ ((targets - c * averages) ** 2).sum(axis=1) for c in (scale, own[:, None]))
+    return TagwiseResiduals(float(np.sqrt(residual / norm)), float(np.sqrt(per_set / norm)))
 
 
 @dataclass(frozen=True)
