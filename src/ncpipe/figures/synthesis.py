@@ -162,11 +162,11 @@ def exponents(
                     axis.set_xlabel("exponent γ")
             axes[i, 0].set_ylabel(dataset)
         axes[0, 0].invert_yaxis()
-        # The shade must not stretch the axis: it only fills what the marks ask for.
+        # The threshold is always in sight, and the shade does not stretch the axis any further.
         left, right = axes[0, 0].get_xlim()
-        if right > _GROWTH:
-            for axis in axes.flat:
-                axis.axvspan(_GROWTH, right, color="#f3efe2", zorder=0, lw=0)
+        right = max(right, 1.5 * _GROWTH)
+        for axis in axes.flat:
+            axis.axvspan(_GROWTH, right, color="#f3efe2", zorder=0, lw=0)
         axes[0, 0].set_xlim(left, right)
         legend(figure, _kinds(network))
         save(figure, output_stem, drawn)

@@ -1,0 +1,216 @@
+"""The page: complete, self-contained, and safe whatever names the configuration and the tables carry."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ncpipe.errors import InputError, StoreError
+from ncpipe.report.claims import CLAIMS, Tables, write_claims
+from ncpipe.report.page import format_interval, format_number, read_figure, render_caption, write_page
+
+CAPTIONS = sorted((Path(__file__).parents[2] / "workflow" / "report").glob("*.rst"))
+HOSTILE = "<script>alert('x')</script>\"&"
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text; fails on tags that do not nest."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.text: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, {k: v or "" for k, v in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+@pytest.fixture(scope="module")
+def made(results, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    tables = Tables.read(
+        metrics=results.metrics, synthesis=results.synthesis, optimum=results.optimum, theory=results.theory,
+        settings=results.settings, objectives={n: v["objective"] for n, v in results.networks.items()},
+    )  # fmt: skip
+    verdicts = write_claims(tables, folder / "claims.json", folder / "claims.csv")
+    figures = []
+    for name in ("spectrum", "dynamics-mlp-definition", "final-mlp-li2024", "spectrum-families"):
+        (folder / f"{name}.svg").write_text(f'<svg xmlns="http://www.w3.org/2000/svg"><!-- {name} --></svg>')
+        (folder / f"{name}.csv").write_text("a,b\n1,2\n")
+        figures.append(folder / f"{name}.svg")
+    config = {"settings": results.settings, "networks": results.networks, "datasets": {"mlab_digits": {"folder": None}}}
+    options = {
+        "claims": folder / "claims.json", "figures": figures, "captions": CAPTIONS,
+        "manifests": results.manifests, "config": config,
+    }  # fmt: skip
+    write_page(folder / "index.html", **options)
+    return folder, options, verdicts
+
+
+def html(made) -> str:
+    return (made[0] / "index.html").read_text()
+
+
+def test_the_page_is_well_formed_and_mentions_every_verdict(made):
+    page = Page(html(made))
+    words = page.words()
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for claim, about in CLAIMS.items():
+        assert f"claim-{claim}" in ids
+        assert about.statement in words
+        assert about.meaning in words
+        assert about.rule in words
+    for verdict in made[2]:
+        assert verdict.reason in words
+        assert format_interval({"value": verdict.value, "low": verdict.low, "high": verdict.high}) in words
+        for file in verdict.files:
+            assert file in words
+    for outcome in ("supported", "contradicted", "undecided"):
+        assert words.count(outcome) >= sum(v.verdict == outcome for v in made[2])
+
+
+def test_the_page_fetches_nothing(made):
+    page = Page(html(made))
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "link", "iframe", "object", "embed", "base"}
+        for name in ("src", "href", "srcset", "data", "action"):
+            if name in attributes:
+                assert attributes[name].startswith(("data:", "#"))
+    styles = re.findall(r"<style>(.*?)</style>", html(made), re.DOTALL)
+    assert not re.search(r"url\(|@import|https?:", "".join(styles))
+    assert "default-src 'none'" in html(made)
+
+
+def test_figures_and_their_numbers_are_inside(made):
+    page = Page(html(made))
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == 4
+    assert all(len(image["alt"]) > 100 for image in images)
+    svg = base64.b64decode(images[1]["src"].split(",")[1]).decode()
+    assert "dynamics-mlp-definition" in svg
+    links = {a["download"]: a["href"] for _, a in page.tags if "download" in a}
+    assert base64.b64decode(links["dynamics-mlp-definition.csv"].split(",")[1]) == b"a,b\n1,2\n"
+    assert "Collapse during training (mlp · definition)." in page.words()
+    assert "What the pooled spectrum controls." in page.words()  # not the caption of `spectrum`
+
+
+def test_the_page_says_what_was_run(made):
+    words = Page(html(made)).words()
+    assert "2 data sets · 5 settings · 3 networks · 110 training runs" in words
+    assert "multiplicity one: the first half of the classes in full, the others at r" in words
+    assert "cnn: 5 seeds, 80 epochs" in words
+    assert "ufm: 1 seed, 80 epochs" in words
+    assert "m = 1: 462 = 6 × (14 to 140)" in words
+    assert "torch 2.13.0" in words
+    assert "step r = 0.1, equal steps" in words
+    assert "worse, with and without" in words
+    assert "Seeds vary initialisation and the order of samples" in words
+
+
+def test_equal_inputs_give_equal_bytes(made, tmp_path):
+    write_page(tmp_path / "again.html", **made[1])
+    assert (tmp_path / "again.html").read_bytes() == (made[0] / "index.html").read_bytes()
+
+
+def test_hostile_names_are_text(made, tmp_path):
+    folder, options, _ = made
+    manifest = json.loads(options["manifests"][0].read_text())
+    used = manifest["identity"]["settings"]
+    used["run"] |= {"dataset": HOSTILE, "network": HOSTILE, "setting": HOSTILE}
+    manifest["environment"]["device"] = HOSTILE
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    decided = json.loads((folder / "claims.json").read_text())
+    for verdict in decided["claims"]:
+        verdict |= {"reason": HOSTILE, "statistic": HOSTILE, "files": [HOSTILE], "statement": HOSTILE}
+    for control in decided["controls"]:
+        control |= {"dataset": HOSTILE, "network": HOSTILE}
+    (tmp_path / "claims.json").write_text(json.dumps(decided))
+    settings = {**options["config"]["settings"], HOSTILE: {"profile": "explicit", "counts": {}}}
+    changed = {
+        **options, "claims": tmp_path / "claims.json", "manifests": [tmp_path / "manifest.json"],
+        "config": {"settings": settings, "title": HOSTILE},
+    }  # fmt: skip
+    write_page(tmp_path / "index.html", **changed)
+    content = (tmp_path / "index.html").read_text()
+    page = Page(content)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.words().count(HOSTILE) > 20
+    assert "<script>" not in content
+
+
+def test_a_run_without_controls_says_so(made, tmp_path):
+    folder, options, _ = made
+    decided = json.loads((folder / "claims.json").read_text())
+    (tmp_path / "claims.json").write_text(json.dumps({**decided, "controls": []}))
+    write_page(tmp_path / "index.html", **{**options, "claims": tmp_path / "claims.json"})
+    assert "No control was trained in this run" in Page((tmp_path / "index.html").read_text()).words()
+
+
+def test_what_is_missing_is_named(made, tmp_path):
+    folder, options, _ = made
+    with pytest.raises(StoreError, match=r"nowhere\.json: missing"):
+        write_page(tmp_path / "x.html", **{**options, "claims": tmp_path / "nowhere.json"})
+    with pytest.raises(InputError, match="no caption"):
+        read_figure(folder / "spectrum.svg", [])
+    (tmp_path / "spectrum.svg").write_text("<svg/>")
+    with pytest.raises(InputError, match=r"spectrum\.csv: missing"):
+        read_figure(tmp_path / "spectrum.svg", CAPTIONS)
+    assert not (tmp_path / "x.html").exists()
+
+
+@pytest.mark.parametrize("path", CAPTIONS, ids=lambda path: path.stem)
+def test_captions_open_with_a_title_and_escape_the_rest(path):
+    title, body = render_caption(path.read_text())
+    assert 10 < len(title) < 60
+    assert len(body) > 100
+    assert "**" not in body
+
+
+def test_captions_understand_little_and_escape_everything_else():
+    title, body = render_caption("**A title.** One ``code`` and *stress*,\n<b>x</b>.")
+    assert title == "A title"
+    assert body == "One <code>code</code> and <em>stress</em>, &lt;b&gt;x&lt;/b&gt;."
+    with pytest.raises(InputError, match="bold"):
+        render_caption("No title")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (None, "–"), (float("nan"), "–"), (0.27123, "0.271"), (-0.0501, "−0.0501"), (12.345, "12.3"),
+        (12345.6, "12346"), (1.2345e-7, "1.23 × 10⁻⁷"), (-3.2e9, "−3.20 × 10⁹"), (0.001234, "0.00123"),
+    ],
+)  # fmt: skip
+def test_numbers_are_readable(value, text):
+    assert format_number(value) == text
+
+
+@given(st.floats(1e-12, 1e12))
+def test_numbers_keep_three_digits(value):
+    text = format_number(value).translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))
+    assert np.isclose(float(text.replace(" × 10", "e")), value, rtol=6e-3)
