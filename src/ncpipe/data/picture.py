@@ -18,7 +18,7 @@ _CELL = 0.92  # side of a cell, inches
 _GUTTER = 0.14
 _LINE = 0.115  # height of a line of a cell's title, inches
 _MARGIN = 0.35
-_HEADING = 0.42  # height of a section's heading, inches
+_HEADING = 0.36  # height of a section's heading, inches
 _TITLE = 0.62
 _INK, _FAINT, _PAPER = "#1d2433", "#6b7486", "#ffffff"
 
@@ -71,15 +71,14 @@ def draw_samples(data_folder: Path, path_png: Path) -> None:
         per_set = np.bincount(data.label_set, minlength=len(data.label_sets))[section.rows]
         heading = f"Multiplicity {section.multiplicity}"
         page.text(_MARGIN, top + 0.1, heading, size=9, weight="bold", color=_INK, va="top")
-        detail = f"{len(section.rows)} label sets, {per_set[0]} training samples each"
+        detail = f"{len(section.rows)} label sets, {per_set[0]:,} training samples each"
         page.text(width - _MARGIN, top + 0.1, detail, size=8, color=_FAINT, va="top", ha="right")
         for number, (row, title) in enumerate(zip(section.rows, section.titles, strict=True)):
             down, across = divmod(number, _COLUMNS)
             left = _MARGIN + across * (_CELL + _GUTTER)
             upper = top + _HEADING + down * section.cell_height + _LINE * section.lines + 0.04
-            page.text(
-                left, upper - 0.03, title, size=6.5, color=_INK, va="bottom", linespacing=1.0,
-            )  # fmt: skip
+            for above, line in enumerate(reversed(title.split("\n"))):
+                page.text(left, upper - 0.05 - above * _LINE, line, size=6.5, color=_INK)
             cell = _cell(data.images[np.flatnonzero(data.label_set == row)[: _ACROSS**2]])
             extent = (left, left + _CELL, upper + _CELL, upper)
             page.imshow(cell, extent=extent, interpolation="nearest", aspect="auto")
@@ -115,13 +114,13 @@ def _subtitle(manifest: dict) -> str:
 
 def _cell(images: np.ndarray) -> np.ndarray:
     """Tile up to four images (n, H, W, C) two by two into one RGBA picture, with hairlines between them."""
-    count, rows, columns, channels = images.shape
+    count, rows, columns, _ = images.shape
     line = max(1, rows // 28)
     step = (rows + line, columns + line)
     cell = np.zeros((_ACROSS * step[0] - line, _ACROSS * step[1] - line, 4), np.uint8)  # transparent where empty
     for number in range(count):
         top, left = (position * size for position, size in zip(divmod(number, _ACROSS), step, strict=True))
         tile = cell[top : top + rows, left : left + columns]
-        tile[..., :3] = images[number] if channels == 3 else 255 - images[number]
+        tile[..., :3] = images[number]  # grey repeats over the three channels
         tile[..., 3] = 255
     return cell

@@ -198,15 +198,22 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
 
 
 class _Bounded:
-    """What a compressed archive unpacks to, up to a limit."""
+    """What a compressed archive unpacks to, up to a limit; reading on past its end is an error.
+
+    tarfile reads past the end for as long as a header's declared size tells it to, which can be for ever.
+    """
 
     def __init__(self, source: _Readable, path: Path) -> None:
         self._source = source
         self._path = path
         self._left = CIFAR_MAX_UNPACKED
+        self.ended = False
 
     def read(self, size: int) -> bytes:
+        if self.ended:
+            raise EOFError("it ends before a member does")
         piece = self._source.read(min(size, _PIECE))
+        self.ended = not piece
         self._left -= len(piece)
         if self._left < 0:
             raise InputError(
@@ -228,8 +235,8 @@ def _read_archive(path: Path) -> dict[str, bytes]:
                     parent, _, name = member.name.removeprefix("./").rpartition("/")
                     if parent == CIFAR_FOLDER and name in CIFAR_FILES:
                         batches[name] = _read_member(path, archive, member, known=batches)
-            while stream.read(_PIECE):  # to the end: only there gzip's checksum is compared
-                continue
+            while not stream.ended:  # only at the end gzip's checksum is compared
+                stream.read(_PIECE)
     except InputError:
         raise
     except Exception as error:  # on hostile headers tarfile raises far more than its TarError
