@@ -1,0 +1,657 @@
+"""The configuration: every fault is one plain line, all of them at once; the plan has the numbers of hand counts."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import gzip
+import math
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ncpipe.config import (
+    Run,
+    balanced_counts,
+    check,
+    checkpoint_epochs,
+    data_spec,
+    load_config,
+    plan_runs,
+    run_epochs,
+    setting_counts,
+    train_settings,
+)
+from ncpipe.errors import ConfigError, InputError
+
+CHECKOUT = Path(__file__).parents[1]
+SCHEMA = yaml.safe_load((CHECKOUT / "workflow/schemas/config.schema.yaml").read_text())
+DEFAULT = load_config(CHECKOUT / "config.yaml")
+DIGITS = DEFAULT["datasets"]["mlab_digits"]
+
+
+def changed(*changes: tuple[Any, ...]) -> dict[str, Any]:
+    """The default configuration with (key, ..., value) set, and (key, ..., None) without `value` where it is `...`."""
+    config = copy.deepcopy(DEFAULT)
+    for *keys, last, value in changes:
+        target: Any = config
+        for key in keys:
+            target = target[key]
+        if value is ...:
+            del target[last]
+        else:
+            target[last] = value
+    return config
+
+
+def problems(config: Mapping[str, Any]) -> list[str]:
+    try:
+        check(config, SCHEMA)
+    except ConfigError as error:
+        return error.problems or ["an error without a line"]
+    return []
+
+
+# --- the configurations that come with it ---------------------------------------------------------------------------
+
+
+def test_default_and_smoke_are_valid() -> None:
+    check(DEFAULT, SCHEMA)
+    check(load_config(CHECKOUT / "config.yaml", CHECKOUT / "config/smoke.yaml"), SCHEMA)
+
+
+def test_paper_lacks_nothing_but_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load_config(CHECKOUT / "config.yaml", CHECKOUT / "config/paper.yaml")
+    assert problems(config) == [
+        "datasets.mlab_mnist: resources/mnist: found nothing; allowed is a folder",
+        "datasets.mlab_cifar10: resources/cifar-10-binary.tar.gz: missing; allowed are a folder and a .tar.gz archive",
+    ]
+    (runs,) = {(run.network, len(plan_runs(config))) for run in plan_runs(config)}
+    assert runs == ("resnet18", 2 * 3 * 5)
+    for dataset in ("mlab_mnist", "mlab_cifar10"):
+        counts = setting_counts(config["datasets"][dataset], {"profile": "balanced"})
+        assert sum(counts.values()) == 40_000
+
+
+def test_every_yaml_file_is_an_overlay_of_valid_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is in config/ may lack files here, but has no misspelt key, wrong type or unknown name."""
+    monkeypatch.chdir(tmp_path)
+    for overlay in sorted((CHECKOUT / "config").glob("*.yaml")):
+        for line in problems(load_config(CHECKOUT / "config.yaml", overlay)):
+            assert re.match(r"datasets\.[^.]+: resources/", line), (overlay, line)
+
+
+# --- bad input ------------------------------------------------------------------------------------------------------
+
+SINGLE_FAULTS = {
+    "unknown key at the top": (
+        [("setings", {})],
+        ["setings: unknown key; did you mean 'settings'? allowed: results, device, datasets, settings, objectives, "
+         "recipes, networks, runs"],
+    ),
+    "misspelt key": (
+        [("recipes", "cnn", "momemtum", 0.9)],
+        ["recipes.cnn.momemtum: unknown key; did you mean 'momentum'? allowed: epochs, batch, lr, momentum, "
+         "weight_decay, schedule, checkpoints"],
+    ),
+    "unknown key without a near match": (
+        [("runs", 0, "xyz", 1)],
+        ["runs[0].xyz: unknown key; allowed: datasets, settings, networks, seeds"],
+    ),
+    "missing keys": (
+        [("recipes", "cnn", "lr", ...), ("recipes", "cnn", "batch", ...)],
+        ["recipes.cnn.batch: missing; allowed: a whole number >= 1 or full",
+         "recipes.cnn.lr: missing; allowed: a number > 0"],
+    ),
+    "missing section": ([("runs", ...)], ["runs: missing; allowed: a list"]),
+    "wrong type: mapping": (
+        [("settings", "balanced", 3)],
+        ["settings.balanced: found 3; allowed: a mapping"],
+    ),
+    "wrong type: list": ([("runs", {})], ["runs: found a mapping; allowed: a list"]),
+    "wrong type: text": (
+        [("recipes", "cnn", "epochs", "many")],
+        ["recipes.cnn.epochs: found 'many' (text); allowed: a whole number >= 1 and <= 1000000"],
+    ),
+    "wrong type: nothing": (
+        [("recipes", "mlp", "lr", None)],
+        ["recipes.mlp.lr: found nothing (null); allowed: a number > 0"],
+    ),
+    "wrong type: true for a number": (
+        [("recipes", "mlp", "momentum", True)],
+        ["recipes.mlp.momentum: found true; allowed: a number >= 0 and < 1"],
+    ),
+    "a float for a whole number": (
+        [("recipes", "cnn", "epochs", 3.0)],
+        ["recipes.cnn.epochs: found 3.0; allowed: a whole number >= 1 and <= 1000000"],
+    ),
+    "not finite": (
+        [("objectives", "pal", "lambda_h", math.nan), ("recipes", "cnn", "lr", math.inf)],
+        ["objectives.pal.lambda_h: found nan; allowed: a number > 0",
+         "recipes.cnn.lr: found inf; allowed: a number > 0"],
+    ),
+    "a number that YAML reads as text": (
+        [("recipes", "cnn", "lr", "1e-5"), ("recipes", "cnn", "batch", "64"), ("recipes", "mlp", "lr", "2.5e-3")],
+        ["recipes.cnn.batch: found '64' (text); YAML reads it as text, write 64; allowed: a whole number >= 1 or full",
+         "recipes.cnn.lr: found '1e-5' (text); YAML reads it as text, write 1.0e-05; allowed: a number > 0",
+         "recipes.mlp.lr: found '2.5e-3' (text); YAML reads it as text, write 0.0025; allowed: a number > 0"],
+    ),
+    "ratio 0": (
+        [("settings", "step-0.1", "ratio", 0)],
+        ["settings.step-0.1.ratio: found 0; allowed: a number > 0 and <= 1"],
+    ),
+    "ratio negative": (
+        [("settings", "step-0.1", "ratio", -0.5)],
+        ["settings.step-0.1.ratio: found -0.5; allowed: a number > 0 and <= 1"],
+    ),
+    "ratio above 1": (
+        [("settings", "exponential-0.1", "ratio", 1.5)],
+        ["settings.exponential-0.1.ratio: found 1.5; allowed: a number > 0 and <= 1"],
+    ),
+    "ratio missing": (
+        [("settings", "step-0.1", "ratio", ...)],
+        ["settings.step-0.1.ratio: missing; profile step needs it"],
+    ),
+    "ratio that the profile does not use": (
+        [("settings", "balanced", "ratio", 0.5)],
+        ["settings.balanced.ratio: found 0.5; profile balanced does not use it, remove the key"],
+    ),
+    "unknown profile": (
+        [("settings", "balanced", "profile", "exponentail")],
+        ["settings.balanced.profile: found 'exponentail' (text); did you mean 'exponential'? allowed: balanced, step, "
+         "exponential, uniform, explicit"],
+    ),
+    "explicit counts missing": (
+        [("settings", "balanced", "profile", "explicit")],
+        ["settings.balanced.counts: missing; profile explicit needs it"],
+    ),
+    "a class beyond K": (
+        [("settings", "balanced", {"profile": "explicit", "counts": {"3": 5, "4+10": 5}})],
+        ["settings.balanced.counts.4+10: found '4+10'; classes of mlab_digits are 0 to 9, each at most once"],
+    ),
+    "a class twice in a label set": (
+        [("settings", "balanced", {"profile": "explicit", "counts": {"3+3": 5}})],
+        ["settings.balanced.counts.3+3: found '3+3'; classes of mlab_digits are 0 to 9, each at most once"],
+    ),
+    "a label set twice": (
+        [("settings", "balanced", {"profile": "explicit", "counts": {"1+2": 5, "2+1": 6}})],
+        ["settings.balanced.counts.2+1: found the label set of '1+2' again; allowed: each at most once"],
+    ),
+    "a label set that is not one": (
+        [("settings", "balanced", {"profile": "explicit", "counts": {"1,2": 5}})],
+        ["settings.balanced.counts: found the name '1,2'; allowed: class numbers joined by '+'"],
+    ),
+    "more samples than the data set has": (
+        [("settings", "balanced", {"profile": "explicit", "counts": {"3": 141, "1+2": 21, "1+2+3": 1}})],
+        ["settings.balanced.counts.3: found 141; data set mlab_digits has 140 samples of it "
+         "(datasets.mlab_digits.train_counts)",
+         "settings.balanced.counts.1+2: found 21; data set mlab_digits has 20 samples of it "
+         "(datasets.mlab_digits.train_counts)",
+         "settings.balanced.counts.1+2+3: found 1; data set mlab_digits has 0 samples of it "
+         "(datasets.mlab_digits.train_counts)"],
+    ),
+    "more samples than images exist": (
+        [("datasets", "mlab_digits", "train_counts", [140, 141]), ("datasets", "mlab_digits", "test_counts", [35, 5])],
+        ["datasets.mlab_digits.train_counts[1]: found 141; the train split of digits has 140 images in its smallest "
+         "class, allowed: 0 to 140",
+         "datasets.mlab_digits.test_counts[0]: found 35; the test split of digits has 34 images in its smallest class, "
+         "allowed: 0 to 34"],
+    ),
+    "impossible multiplicity": (
+        [("datasets", "mlab_digits", "train_counts", [1, 1, 1, 1, 1])],
+        ["datasets.mlab_digits.train_counts: found 5 entries; allowed: at most 4"],
+    ),
+    "no multiplicity": (
+        [("datasets", "mlab_digits", "test_counts", [])],
+        ["datasets.mlab_digits.test_counts: found 0 entries; allowed: at least 1"],
+    ),
+    "no samples": (
+        [("datasets", "mlab_digits", "train_counts", [0, 0])],
+        ["datasets.mlab_digits.train_counts: found only zeros; allowed: at least one sample"],
+    ),
+    "negative count": (
+        [("datasets", "mlab_digits", "train_counts", 0, -1)],
+        ["datasets.mlab_digits.train_counts[0]: found -1; allowed: a whole number >= 0 and <= 1000000"],
+    ),
+    "unknown base": (
+        [("datasets", "mlab_digits", "base", "minst")],
+        ["datasets.mlab_digits.base: found 'minst' (text); did you mean 'mnist'? allowed: digits, mnist5k, mnist, "
+         "fashion_mnist, cifar10"],
+    ),
+    "unknown data set": (
+        [("runs", 0, "datasets", 0, "mlab_digit")],
+        ["runs[0].datasets[0]: found 'mlab_digit'; did you mean 'mlab_digits'? allowed: mlab_digits"],
+    ),
+    "unknown setting": (
+        [("runs", 1, "settings", ["step-0.3", "q"])],
+        ["runs[1].settings[0]: found 'step-0.3'; did you mean 'step-0.2'? allowed: balanced, step-0.2, step-0.1, "
+         "step-0.1-equal-steps, exponential-0.1",
+         "runs[1].settings[1]: found 'q'; allowed: balanced, step-0.2, step-0.1, step-0.1-equal-steps, "
+         "exponential-0.1"],
+    ),
+    "unknown network": (
+        [("runs", 2, "networks", ["umf"])],
+        ["runs[2].networks[0]: found 'umf'; did you mean 'ufm'? allowed: cnn, mlp, ufm"],
+    ),
+    "unknown architecture": (
+        [("networks", "cnn", "architecture", "resnet-18")],
+        ["networks.cnn.architecture: found 'resnet-18' (text); did you mean 'resnet18'? allowed: cnn, mlp, resnet18, "
+         "ufm"],
+    ),
+    "unknown objective and recipe": (
+        [("networks", "cnn", "objective", "pall"), ("networks", "mlp", "recipe", "sgd")],
+        ["networks.cnn.objective: found 'pall'; did you mean 'pal'? allowed: pal",
+         "networks.mlp.recipe: found 'sgd'; allowed: cnn, mlp, ufm"],
+    ),
+    "keys of another architecture": (
+        [("networks", "cnn", "architecture", "mlp")],
+        ["networks.cnn.width: found 16; architecture mlp does not use it, remove the key",
+         "networks.cnn.hidden: missing; architecture mlp needs it",
+         "networks.cnn.features: missing; architecture mlp needs it"],
+    ),
+    "ufm in batches": (
+        [("networks", "ufm", "recipe", "mlp")],
+        ["networks.ufm.recipe: found 'mlp' with batch 64; architecture ufm needs a recipe with batch full"],
+    ),
+    "missing folder": (
+        [("datasets", "mlab_digits", "base", "mnist"), ("datasets", "mlab_digits", "folder", "no/such/folder")],
+        ["datasets.mlab_digits: no/such/folder: found nothing; allowed is a folder"],
+    ),
+    "folder not given": (
+        [("datasets", "mlab_digits", "base", "cifar10")],
+        ["datasets.mlab_digits: folder: found none for base cifar10; allowed is the path where its files lie"],
+    ),
+    "folder of a base that has none": (
+        [("datasets", "mlab_digits", "folder", "resources")],
+        ["datasets.mlab_digits.folder: found 'resources'; base digits comes with a package, allowed: null"],
+    ),
+    "folder name too long for the system": (
+        [("datasets", "mlab_digits", "base", "mnist"), ("datasets", "mlab_digits", "folder", "x" * 300)],
+        [f"datasets.mlab_digits.folder: found '{'x' * 300}'; it cannot be read (File name too long)"],
+    ),
+    "checkpoints out of order, beyond the end": (
+        [("recipes", "mlp", "checkpoints", [5, 0, 201])],
+        ["recipes.mlp.checkpoints: found [5, 0, 201]; allowed: epochs in increasing order",
+         "recipes.mlp.checkpoints: found epoch 201; allowed: 0 to recipes.mlp.epochs = 200"],
+    ),
+    "checkpoints unknown": (
+        [("recipes", "mlp", "checkpoints", "linear")],
+        ["recipes.mlp.checkpoints: found 'linear' (text); allowed: log or a list"],
+    ),
+    "a seed twice": (
+        [("runs", 0, "seeds", [1, 2, 1])],
+        ["runs[0].seeds: found an entry twice; allowed: each at most once"],
+    ),
+    "no runs": ([("runs", [])], ["runs: found 0 entries; allowed: at least 1"]),
+    "a name that is no path": (
+        [("settings", "a/b", {"profile": "balanced"})],
+        ["settings: found the name 'a/b'; allowed: letters, digits, '_', '-' and '.', starting with a letter or digit"],
+    ),
+    "a key that YAML does not read as text": (
+        [("settings", 0.1, {"profile": "balanced"}), (True, 3)],
+        ["settings.0.1: found the key 0.1, which is not text; write it in quotes",
+         "True: found the key True, which is not text; write it in quotes"],
+    ),
+    "results without a name": ([("results", "")], ["results: found '' (text); allowed: text, not empty"]),
+    "a device that YAML reads as false": ([("device", False)], ["device: found false; allowed: auto, cpu, cuda"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "expected"), SINGLE_FAULTS.values(), ids=SINGLE_FAULTS)
+def test_fault_says_key_found_and_allowed(changes: list[tuple], expected: list[str]) -> None:
+    assert problems(changed(*changes)) == expected
+
+
+def test_all_faults_are_collected_across_sections_and_kinds() -> None:
+    """A misspelt key in one entry hides no cross-field fault of another."""
+    kinds = ["misspelt key", "ratio 0", "unknown network", "more samples than images exist", "a seed twice",
+             "keys of another architecture", "checkpoints out of order, beyond the end"]  # fmt: skip
+    changes = [change for kind in kinds for change in SINGLE_FAULTS[kind][0]]
+    expected = {line for kind in kinds for line in SINGLE_FAULTS[kind][1]}
+    config = changed(*changes)
+    # mlab_digits must stay selected by an entry of `runs` without a fault: its images are counted where it is used.
+    assert set(problems(config)) == expected
+    assert str(ConfigError(problems(config))).splitlines() == problems(config)
+
+
+def test_files_are_asked_for_only_where_a_run_uses_them() -> None:
+    mnist = {**DIGITS, "base": "mnist", "folder": "no/such/folder"}
+    assert problems(changed(("datasets", "mlab_mnist", mnist))) == []
+    config = changed(("datasets", "mlab_mnist", mnist), ("runs", 0, "datasets", ["mlab_digits", "mlab_mnist"]))
+    assert problems(config) == ["datasets.mlab_mnist: no/such/folder: found nothing; allowed is a folder"]
+
+
+def test_images_of_idx_files_are_counted(tmp_path: Path) -> None:
+    for split, per_class in (("train", 7), ("t10k", 3)):
+        labels = bytes(list(range(10)) * per_class)
+        content = struct.pack(">HBBI", 0, 8, 1, len(labels)) + labels
+        (tmp_path / f"{split}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(content))
+    mnist = {**DIGITS, "base": "mnist", "folder": str(tmp_path), "train_counts": [8, 7], "test_counts": [3]}
+    assert problems(changed(("datasets", "mlab_digits", mnist))) == [
+        "datasets.mlab_digits.train_counts[0]: found 8; the train split of mnist has 7 images in its smallest class, "
+        "allowed: 0 to 7"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "no such configuration file"),
+        (b"a: [", "not YAML: "),
+        (b"\xff\xfe\x00", "not YAML: "),
+        (b"- a\n- b\n", "found a list; a configuration is a mapping of keys"),
+        (b"", "found nothing (null); a configuration is a mapping of keys"),
+    ],
+)
+def test_unreadable_files(tmp_path: Path, content: bytes | None, expected: str) -> None:
+    path = tmp_path / "overlay.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(f"{path}: {expected}")) as caught:
+        load_config(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_no_configuration_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        load_config(tmp_path)
+
+
+# --- anything at all ------------------------------------------------------------------------------------------------
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
+    | st.sampled_from([10**400, "1e-3", "0", "full", "log", "balanced", "mnist", "cifar10", "explicit", "0+7",
+                       "resnet18", datetime.date(2026, 1, 1), b"binary"])
+)  # fmt: skip
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6) | st.integers(), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(["ratio", "counts", "step", "width", "folder", "lr", "0+1", "a/b", "x\ny", ""]) | st.text()
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every key and index of nested mappings and lists."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in entries:
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_any_configuration_is_planned_or_refused_in_plain_lines(data: st.DataObject) -> None:
+    config = copy.deepcopy(DEFAULT)
+    for _ in range(data.draw(st.integers(1, 4))):
+        everywhere = list(places(config))
+        if not everywhere:
+            break
+        *parents, last = data.draw(st.sampled_from(everywhere))
+        target: Any = config
+        for key in parents:
+            target = target[key]
+        match data.draw(st.sampled_from(["delete", "replace", "rename"])):
+            case "delete":
+                del target[last]
+            case "rename" if isinstance(target, dict):
+                target[data.draw(NAMES)] = target.pop(last)
+            case _:
+                target[last] = data.draw(VALUES)
+    lines = problems(config)
+    for line in lines:
+        assert line.strip()
+        assert len(line.splitlines()) == 1
+    assert len(set(lines)) == len(lines)
+    if not lines:
+        for run in plan_runs(config):
+            planned = train_settings(config, run)
+            assert sum(planned["counts"].values()) >= 1
+            assert planned["checkpoints"][-1] == planned["epochs"] >= 1
+            data_spec(config, run.dataset)
+
+
+# --- the plan -------------------------------------------------------------------------------------------------------
+
+
+def test_overlays_merge_mappings_and_replace_lists(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("m: {x: 1, y: {z: 2}}\nl: [1, 2]\nk: 0\n")
+    (tmp_path / "b.yaml").write_text("m: {y: {w: 3}}\nl: [3]\nk: {n: 1}\n")
+    merged = load_config(tmp_path / "a.yaml", tmp_path / "b.yaml")
+    assert merged == {"m": {"x": 1, "y": {"z": 2, "w": 3}}, "l": [3], "k": {"n": 1}}
+
+
+def test_runs_are_the_products_of_the_selection_each_once() -> None:
+    config = changed(
+        ("runs", [{"datasets": ["d"], "settings": ["a", "b"], "networks": ["n"], "seeds": [1, 0]},
+                  {"datasets": ["d"], "settings": ["a"], "networks": ["n", "m"], "seeds": [0]}])
+    )  # fmt: skip
+    assert [run.name for run in plan_runs(config)] == [
+        "d/a/n/seed-1", "d/a/n/seed-0", "d/b/n/seed-1", "d/b/n/seed-0", "d/a/m/seed-0",
+    ]  # fmt: skip
+
+
+def test_default_plan() -> None:
+    """Issue: balanced, 0.2 and 0.1 with cnn and mlp, exponential and equal steps with mlp, five seeds; ufm once."""
+    assert len(plan_runs(DEFAULT)) == 3 * 2 * 5 + 2 * 5 + 4
+
+
+@pytest.mark.parametrize(
+    ("setting", "multiplicity_one", "samples"),
+    [
+        ("balanced", [140] * 10, 2300),
+        ("step-0.2", [140] * 5 + [28] * 5, 1740),
+        ("step-0.1", [140] * 5 + [14] * 5, 1670),
+        ("step-0.1-equal-steps", [140] * 5 + [14] * 5, 1670),
+        # 140 * 0.1^(k/9): 140, 108.4, 83.9, 65.0, 50.3, 39.0, 30.2, 23.4, 18.1, 14
+        ("exponential-0.1", [140, 108, 84, 65, 50, 39, 30, 23, 18, 14], 571 + 900),
+    ],
+)
+def test_counts_of_the_default_settings(setting: str, multiplicity_one: list[int], samples: int) -> None:
+    counts = setting_counts(DIGITS, DEFAULT["settings"][setting])
+    assert [counts[str(k)] for k in range(10)] == multiplicity_one
+    assert [counts[f"{a}+{b}"] for a, b in combinations(range(10), 2)] == [20] * 45
+    assert list(counts) == [str(k) for k in range(10)] + [f"{a}+{b}" for a, b in combinations(range(10), 2)]
+    assert sum(counts.values()) == samples
+
+
+def test_uniform_puts_every_class_at_the_ratio() -> None:
+    counts = setting_counts(DIGITS, {"profile": "uniform", "ratio": 0.25})
+    assert {counts[str(k)] for k in range(10)} == {35}
+    assert counts["0+1"] == 20
+
+
+@pytest.mark.parametrize(
+    ("count", "ratio", "rounded"),
+    [(10, 0.25, 3), (10, 0.35, 4), (10, 0.34, 3), (10, 0.05, 1), (10, 0.01, 1), (3, 0.5, 2)],
+)
+def test_rounding_is_half_up_and_never_to_nothing(count: int, ratio: float, rounded: int) -> None:
+    counts = setting_counts({**DIGITS, "train_counts": [count]}, {"profile": "step", "ratio": ratio})
+    assert [counts[str(k)] for k in range(10)] == [count] * 5 + [rounded] * 5
+
+
+@given(
+    st.sampled_from(["step", "exponential", "uniform"]),
+    st.lists(st.floats(0.001, 1.0), min_size=2, max_size=2),
+    st.lists(st.integers(0, 140), min_size=1, max_size=3).filter(any),
+)
+def test_smaller_ratios_give_subsets(profile: str, ratios: list[float], train_counts: list[int]) -> None:
+    """Settings take the first samples of each label set: nested wherever counts are ordered."""
+    dataset = {**DIGITS, "train_counts": train_counts}
+    balanced = setting_counts(dataset, {"profile": "balanced"})
+    small, large = (setting_counts(dataset, {"profile": profile, "ratio": r}) for r in sorted(ratios))
+    assert small.keys() == large.keys() == balanced.keys()
+    assert all(1 <= small[s] <= large[s] <= balanced[s] for s in balanced)
+
+
+def test_explicit_counts_are_put_in_canonical_order() -> None:
+    setting = {"profile": "explicit", "counts": {"7+0": 3, "9": 2, "1": 140}}
+    assert list(setting_counts(DIGITS, setting).items()) == [("1", 140), ("9", 2), ("0+7", 3)]
+    assert problems(changed(("settings", "balanced", setting))) == []
+
+
+def test_balanced_counts_leave_out_label_sets_without_samples() -> None:
+    counts = balanced_counts([0, 2, 1], 4)
+    assert counts == {**dict.fromkeys(combinations(range(4), 2), 2), **dict.fromkeys(combinations(range(4), 3), 1)}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"),
+    [
+        (1, [0, 1]),
+        (2, [0, 1, 2]),
+        (5, [0, 1, 2, 3, 4, 5]),
+        (100, [0, 1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 100]),
+        (200, [0, 1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 200]),
+    ],
+)
+def test_log_checkpoints_are_two_in_every_doubling(epochs: int, expected: list[int]) -> None:
+    assert checkpoint_epochs("log", epochs, epochs) == expected
+
+
+def test_listed_checkpoints_scale_with_the_budget_and_end_with_the_last_epoch() -> None:
+    assert checkpoint_epochs([0, 1, 50], 100, 100) == [0, 1, 50, 100]
+    assert checkpoint_epochs([3], 10, 10) == [3, 10]
+    assert checkpoint_epochs([0, 1, 50, 100], 138, 100) == [0, 1, 69, 138]
+
+
+def test_equal_steps_budget() -> None:
+    """2,300 samples make 36 steps of 64, 1,670 make 27: 200 epochs become 200 * 36 / 27 = 266.7."""
+    run = Run("mlab_digits", "step-0.1-equal-steps", "mlp", 0)
+    assert run_epochs(DEFAULT, run) == 267
+    assert train_settings(DEFAULT, run)["checkpoints"][-1] == 267
+    assert run_epochs(DEFAULT, Run("mlab_digits", "step-0.1", "mlp", 0)) == 200
+    full_batch = changed(("settings", "step-0.1-equal-steps", "profile", "step"), ("runs", 1, "networks", ["ufm"]))
+    assert run_epochs(full_batch, Run("mlab_digits", "step-0.1-equal-steps", "ufm", 0)) == 6000
+
+
+def test_settings_of_a_run_hold_what_it_depends_on_and_nothing_else() -> None:
+    """What changes them retrains the run; a name, a selection, a place or a device does not."""
+    run = Run("mlab_digits", "step-0.2", "cnn", 3)
+    before = train_settings(DEFAULT, run)
+    assert before["objective"] == DEFAULT["objectives"]["pal"]
+    assert before["network"] == {"architecture": "cnn", "width": 16}
+    assert before["seed"] == before["run"]["seed"] == 3
+    touching = [
+        ("recipes", "cnn", "lr", 0.2), ("recipes", "cnn", "epochs", 101), ("recipes", "cnn", "checkpoints", [0]),
+        ("networks", "cnn", "width", 8), ("objectives", "pal", "lambda_h", 0.3), ("settings", "step-0.2", "ratio", 0.3),
+        ("datasets", "mlab_digits", "train_counts", [140, 19]),
+    ]  # fmt: skip
+    for change in touching:
+        assert train_settings(changed(change), run) != before, change
+    others = [
+        ("recipes", "mlp", "lr", 0.2), ("networks", "mlp", "features", 8), ("settings", "step-0.1", "ratio", 0.3),
+        ("results", "elsewhere"), ("device", "cpu"), ("runs", 0, "seeds", [3]), ("datasets", "mlab_digits", "seed", 1),
+    ]  # fmt: skip
+    for change in others:
+        assert train_settings(changed(change), run) == before, change
+    assert data_spec(changed(others[-1]), "mlab_digits") != data_spec(DEFAULT, "mlab_digits")
+
+
+# --- configuration, schema and documentation in step ----------------------------------------------------------------
+
+
+def schema_keys(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, bool]]:
+    """Every key of the schema, ``<name>`` for names of the user's, and whether it is required."""
+    if reference := schema.get("$ref"):
+        schema = SCHEMA["$defs"][reference.rpartition("/")[2]]
+    for key, inner in schema.get("properties", {}).items():
+        yield f"{path}{key}", key in schema.get("required", [])
+        yield from schema_keys(inner, f"{path}{key}.")
+    if isinstance(named := schema.get("additionalProperties"), Mapping):
+        yield from schema_keys(named, f"{path}<name>.")
+    if "items" in schema:
+        yield from schema_keys(schema["items"], path)
+
+
+def documented_keys() -> dict[str, tuple[str, str]]:
+    """``{key: (allowed, without it)}`` of the tables in docs/configuration.md."""
+    page = (CHECKOUT / "docs/configuration.md").read_text()
+    rows = re.findall(r"^\| `([^`]+)` \| .+ \| ([^|]+) \| ([^|]+) \|$", page, flags=re.MULTILINE)
+    tables = re.split(r"^\| base \|.*$", page, flags=re.MULTILINE)
+    assert len(tables) == 2  # the table of base images is not one of keys
+    return {key: (allowed, without) for key, allowed, without in rows if key not in SCHEMA_BASES}
+
+
+SCHEMA_BASES = SCHEMA["properties"]["datasets"]["additionalProperties"]["properties"]["base"]["enum"]
+
+
+def keys_of(config: Any, path: str = "") -> Iterator[str]:
+    if isinstance(config, list):
+        for entry in config:
+            yield from keys_of(entry, path)
+    elif isinstance(config, Mapping):
+        named = path in ("datasets.", "settings.", "objectives.", "recipes.", "networks.")
+        for key, inner in config.items():
+            step = "<name>" if named else key
+            if not named:
+                yield f"{path}{step}"
+            yield from keys_of(inner, f"{path}{step}.")
+
+
+def test_every_object_of_the_schema_is_closed() -> None:
+    def objects(fragment: Any) -> Iterator[Mapping[str, Any]]:
+        if isinstance(fragment, Mapping):
+            if "properties" in fragment:
+                yield fragment
+            for inner in fragment.values():
+                yield from objects(inner)
+
+    found = list(objects(SCHEMA))
+    assert len(found) == 7
+    assert all(fragment["additionalProperties"] is False for fragment in found if fragment["type"] == "object")
+
+
+def test_documentation_has_exactly_the_keys_of_the_schema() -> None:
+    assert list(documented_keys()) == sorted((key for key, _ in schema_keys(SCHEMA)), key=list(documented_keys()).index)
+
+
+def test_documentation_says_which_keys_are_required() -> None:
+    for key, required in schema_keys(SCHEMA):
+        assert (documented_keys()[key][1] == "required") == required, key
+
+
+def test_default_configuration_shows_every_key_that_is_not_optional() -> None:
+    shown = set(keys_of(DEFAULT))
+    unshown = {key for key, _ in schema_keys(SCHEMA)} - shown
+    # `counts` belongs to explicit settings, of which the default has none.
+    assert unshown == {"settings.<name>.counts"}
+    assert shown <= {key for key, _ in schema_keys(SCHEMA)}
+
+
+@pytest.mark.parametrize("key", [key for key, _ in schema_keys(SCHEMA)])
+def test_documentation_allows_what_the_checks_allow(key: str) -> None:
+    """The column `allowed` is what the error says that a wrong value meets with."""
+    config: Any = changed(("settings", "explicit", {"profile": "explicit", "counts": {"3": 1}}))
+    *parents, last = key.split(".")
+    target = config
+    for step in parents:
+        if step == "<name>":
+            target = next(entry for entry in target.values() if last in entry)
+        else:
+            target = target[step]
+            target = target[0] if isinstance(target, list) else target
+    target[last] = datetime.date(2026, 1, 1)
+    (line,) = [line for line in problems(config) if "2026" in line]
+    assert line.split("allowed: ")[1] == documented_keys()[key][0]
+
+
+def test_documented_defaults_are_the_defaults() -> None:
+    documented = {key.rpartition(".")[2]: without for key, (_, without) in documented_keys().items()}
+    spec = data_spec(changed(("datasets", "mlab_digits", "placement", ...), ("datasets", "mlab_digits", "folder", ...)),
+                     "mlab_digits")  # fmt: skip
+    assert spec["placement"] == documented["placement"]
+    assert spec["folder"] is None
+    assert documented["folder"] == "null"
+    assert documented["budget"] == "epochs"
+    assert run_epochs(DEFAULT, Run("mlab_digits", "step-0.1", "cnn", 0)) == DEFAULT["recipes"]["cnn"]["epochs"]
