@@ -19,6 +19,8 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/theory.smk"
 include: "workflow/rules/collapse.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 
 
 localrules:
@@ -27,6 +29,8 @@ localrules:
     train,
     theory,
     collapse,
+    figures,
+    report,
 
 
 rule all:
@@ -37,3 +41,5 @@ rule all:
         rules.train.input,
         rules.theory.input,
         rules.collapse.input,
+        rules.figures.input,
+        rules.report.input,

@@ -478,16 +478,3 @@ def data_spec(config: Config, dataset: str) -> dict[str, Any]:
         "test_counts": list(entry["test_counts"]),
         "seed": entry["seed"],
     }
-
-
-def theory_spec(config: Config, dataset: str, setting: str, objective: str) -> dict[str, Any]:
-    """Everything that a theory file depends on, as plain builtins: label counts and the objective, no images."""
-    entry = config["datasets"][dataset]
-    return {
-        "dataset": dataset,
-        "setting": setting,
-        "objective_name": objective,
-        "objective": dict(config["objectives"][objective]),
-        "counts": setting_counts(entry, config["settings"][setting]),
-        "class_names": list(BASE_SETS[entry["base"]].class_names),
-    }

@@ -37,6 +37,28 @@ THEORY = list(
         for run in RUNS
     )
 )
+NETWORKS = list(dict.fromkeys(run.network for run in RUNS))
+TRAINED = [
+    name for name in NETWORKS if config["networks"][name]["architecture"] != "ufm"
+]
+FIGURES = [
+    f"{RESULTS}/figures/{name}.svg"
+    for name in [
+        *(
+            f"{kind}-{network}-{variant}"
+            for variant in ("definition", "li2024")
+            for network in TRAINED
+            for kind in ("dynamics", "final")
+        ),
+        "spectrum",
+        *(f"gap-{network}" for network in NETWORKS),
+        *(
+            f"{kind}-{network}"
+            for network in TRAINED
+            for kind in ("synthesis", "exponents")
+        ),
+    ]
+]
 RUN = "{dataset}/{setting}/{network}/seed-{seed}"
 
 
@@ -46,6 +68,7 @@ wildcard_constraints:
     network="[^/]+",
     objective="[^/]+",
     seed="[0-9]+",
+    variant="definition|li2024",
 
 
 def data_spec(wildcards):
@@ -61,17 +84,37 @@ def train_settings(wildcards):
     return plan.train_settings(config, run)
 
 
-def theory_spec(wildcards):
-    """What a theory file depends on."""
-    return plan.theory_spec(
-        config, wildcards.dataset, wildcards.setting, wildcards.objective
+def label_counts(wildcards):
+    """Samples of every label set of a setting."""
+    return plan.setting_counts(
+        config["datasets"][wildcards.dataset], config["settings"][wildcards.setting]
     )
+
+
+def class_names(wildcards):
+    """Names of a data set's classes."""
+    return list(
+        plan.BASE_SETS[config["datasets"][wildcards.dataset]["base"]].class_names
+    )
+
+
+def objective_entry(wildcards):
+    """Settings of a terminal objective."""
+    return config["objectives"][wildcards.objective]
 
 
 def theory_of_run(wildcards):
     """The theory file that a run is measured against."""
     objective = config["networks"][wildcards.network]["objective"]
     return f"{RESULTS}/theory/{wildcards.dataset}/{wildcards.setting}/{objective}.json"
+
+
+def figure_names(wildcards):
+    """What a figure is drawn for."""
+    return {
+        **wildcards,
+        "objective": config["networks"][wildcards.network]["objective"],
+    }
 
 
 def package_modules(*parts):

@@ -22,7 +22,9 @@ rule theory_optimum:
         mem_mb=2000,
         runtime=30,
     params:
-        spec=theory_spec,
+        counts=label_counts,
+        class_names=class_names,
+        objective=objective_entry,
     script:
         "../scripts/theory_optimum.py"
 

@@ -9,5 +9,11 @@ from ncpipe.theory.analysis import write_theory
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with job(snakemake.log[0]) as log:
-    write_theory(snakemake.params.spec, Path(snakemake.output.theory), log=log)
+with job(snakemake.log[0]):
+    write_theory(
+        snakemake.params.counts,
+        len(snakemake.params.class_names),
+        snakemake.params.class_names,
+        snakemake.params.objective,
+        Path(snakemake.output.theory),
+    )

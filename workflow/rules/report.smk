@@ -1,0 +1,68 @@
+"""report: a verdict on every claim, and one page that shows everything.
+
+Needs: tables, theory files, figures, training manifests.
+Makes: {results}/report/claims.json, claims.csv and index.html, which fetches nothing.
+"""
+
+
+rule report_claims:
+    """Decide every claim by its written rule."""
+    input:
+        metrics=rules.collapse_tables.output.metrics,
+        optimum=rules.collapse_tables.output.optimum,
+        synthesis=rules.collapse_tables.output.synthesis,
+        theory=THEORY,
+        modules=package_modules(
+            "report/claims.py", "report/evidence.py", "tables.py", "statistics.py"
+        ),
+    output:
+        json=f"{RESULTS}/report/claims.json",
+        csv=report(
+            f"{RESULTS}/report/claims.csv",
+            caption="../report/claims.rst",
+            category="Claims",
+        ),
+    log:
+        f"{RESULTS}/logs/report/claims.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        settings=config["settings"],
+        objectives={
+            name: network["objective"] for name, network in config["networks"].items()
+        },
+    script:
+        "../scripts/report_claims.py"
+
+
+rule report_page:
+    """One self-contained page."""
+    input:
+        claims=rules.report_claims.output.json,
+        figures=FIGURES,
+        captions=sorted(
+            str(path) for path in (CHECKOUT / "workflow/report").glob("*.rst")
+        ),
+        manifests=[f"{RESULTS}/train/{run.name}/manifest.json" for run in RUNS],
+        modules=package_modules("report/*.py", "report/templates/*"),
+    output:
+        page=f"{RESULTS}/report/index.html",
+    log:
+        f"{RESULTS}/logs/report/page.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        config=config,
+    script:
+        "../scripts/report_page.py"
+
+
+rule report:
+    """The page."""
+    input:
+        rules.report_page.output,
+        rules.report_claims.output,
