@@ -77,13 +77,21 @@ def test_samples_equal_the_naive_composition(style, channels):
     assert row == len(composed.images)
 
 
+def painted(image, origin):
+    """The canvas of a single image, shape (1, s, s, C), at a single place."""
+    side, channels = image.shape[1], image.shape[3]
+    canvas = np.zeros((1, 2 * side, 2 * side, channels), np.uint8)
+    paint(canvas, image, np.zeros((1, 1), int), origin)
+    return canvas[0]
+
+
 @pytest.mark.parametrize("shift", [(0, 0), (6, 0), (0, 6), (3, 5), (6, 6)])
 @pytest.mark.parametrize("place", [0, 1])
 def test_li_mnist_geometry(place, shift):
     """Li: padded at the top and left (bottom-right) or at the bottom and right, then rolled down and right."""
     full = np.full((1, 28, 28, 1), 255, np.uint8)
     origin = origins(np.array([[place]]), np.array([[shift]]), side=28, style="mnist")
-    ink = paint(full, np.zeros((1, 1), int), origin)[0, :, :, 0] > 0
+    ink = painted(full, origin)[:, :, 0] > 0
     start = 28 if place == 0 else 0
     padded = np.zeros((56, 56), bool)
     padded[start : start + 28, start : start + 28] = True
@@ -102,7 +110,7 @@ def test_li_cifar_geometry(p):
     full = np.full((1, 32, 32, 3), 255, np.uint8)
     for place, start in ((0, 32 - p), (1, p)):
         origin = origins(np.array([[place]]), np.array([[(p, 7 - p)]]), side=32, style="cifar")
-        ink = paint(full, np.zeros((1, 1), int), origin)[0].min(axis=-1) > 0
+        ink = painted(full, origin).min(axis=-1) > 0
         expected = np.zeros((64, 64), bool)
         expected[start : start + 32, start : start + 32] = True
         assert np.array_equal(ink, expected)

@@ -149,30 +149,26 @@ def origins(place: np.ndarray, shift: np.ndarray, *, side: int, style: Style) ->
     return np.where(far == 1, side - inward, inward)
 
 
-def paint(images: np.ndarray, chosen: np.ndarray, origin: np.ndarray) -> np.ndarray:
-    """Compose by pixel-wise maximum; what leaves the canvas comes back on the other side.
+def paint(canvas: np.ndarray, images: np.ndarray, chosen: np.ndarray, origin: np.ndarray) -> None:
+    """Compose in place, by pixel-wise maximum; what leaves the canvas comes back on the other side.
 
     Parameters
     ----------
+    canvas : ndarray, shape (n, 2s, 2s, C), uint8
+        Black at first.
     images : ndarray, shape (B, s, s, C), uint8
     chosen : ndarray, shape (n, m)
         Rows of `images`.
     origin : ndarray, shape (n, m, 2)
-
-    Returns
-    -------
-    ndarray, shape (n, 2s, 2s, C), uint8
     """
     count, m = chosen.shape
-    side, channels = images.shape[1], images.shape[3]
-    canvas = np.zeros((count, 2 * side, 2 * side, channels), np.uint8)
+    side = images.shape[1]
     sample = np.arange(count)[:, None, None]
     within = np.arange(side)
     for j in range(m):
         rows, columns = ((origin[:, j, axis, None] + within) % (2 * side) for axis in (0, 1))  # (n, s) each
         window = (sample, rows[:, :, None], columns[:, None, :])
         canvas[window] = np.maximum(canvas[window], images[chosen[:, j]])
-    return canvas
 
 
 def compose(
@@ -210,7 +206,7 @@ def compose(
     sizes = [counts[len(s) - 1] if len(s) <= len(counts) else 0 for s in label_sets]
     total = sum(sizes)
     composed = Composed(
-        images=np.empty((total, 2 * side, 2 * side, images.shape[3]), np.uint8),
+        images=np.zeros((total, 2 * side, 2 * side, images.shape[3]), np.uint8),
         label_set=np.repeat(np.arange(len(label_sets), dtype=np.int32), sizes),
         base_index=np.full((total, MAX_MULTIPLICITY), -1, np.int32),
     )
@@ -229,7 +225,7 @@ def compose(
         )  # fmt: skip
         chosen = np.stack([members[k][draws.member[:, j]] for j, k in enumerate(label_set)], axis=1)  # (n, m)
         rows = slice(start, start + count)
-        composed.images[rows] = paint(images, chosen, origins(draws.place, draws.shift, side=side, style=style))
+        paint(composed.images[rows], images, chosen, origins(draws.place, draws.shift, side=side, style=style))
         np.put_along_axis(composed.base_index[rows], draws.place, index[chosen].astype(np.int32), axis=1)
         start += count
     return composed
