@@ -33,6 +33,61 @@ def contrast_classes(contrast: np.ndarray, class_names: Sequence[str]) -> list[l
     return [[class_names[int(k)] for k in np.flatnonzero(side >= _NAMED * side.max())] for side in sides]
 
 
+def _class_names(names: Sequence[str] | None, classes: int) -> tuple[str, ...]:
+    if classes < 2:
+        raise InputError(f"classes: found {classes}; a label distribution needs at least 2 classes")
+    if names is None:
+        return tuple(map(str, range(classes)))
+    if len(names) != classes:
+        raise InputError(f"class names: found {len(names)} for {classes} classes")
+    return tuple(map(str, names))
+
+
+def _merge_rows(matrix: sparse.csr_array, weights: np.ndarray) -> tuple[sparse.csr_array, np.ndarray]:
+    """Distinct rows of a multi-hot matrix in canonical order, empty ones left out, and the weight of each, summed.
+
+    Parameters
+    ----------
+    matrix : csr_array, shape (N, K)
+        Ones, indices sorted within rows.
+    weights : ndarray, shape (N,)
+    """
+    multiplicity = np.diff(matrix.indptr)
+    order = np.argsort(multiplicity, kind="stable")
+    edges = np.flatnonzero(np.diff(multiplicity[order], prepend=0))  # where each multiplicity >= 1 begins
+    kept, totals = [], []
+    for rows in np.split(order, edges)[1:]:
+        members = matrix.indices[matrix.indptr[rows][:, None] + np.arange(multiplicity[rows[0]])]  # (n, m)
+        first, inverse = _lexicographic(members, matrix.shape[1])
+        kept.append(rows[first])
+        totals.append(np.bincount(inverse, weights[rows]))
+    if not kept:
+        raise InputError("no labelled sample: every label set is empty or has count 0")
+    return matrix[np.concatenate(kept)], np.concatenate(totals)
+
+
+def _lexicographic(rows: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the first of each distinct row, in lexicographic order, and the position of each row among them.
+
+    Parameters
+    ----------
+    rows : ndarray of int, shape (n, m)
+        Entries in 0..limit-1, packed as many to an integer as fit: exact, and faster than comparing rows.
+    """
+    count, width = rows.shape
+    rank, first = np.zeros(count, np.int64), np.zeros(1, np.int64)
+    bits = max(1, (limit - 1).bit_length())
+    step = max(1, (62 - count.bit_length()) // bits)
+    for start in range(0, width, step):
+        packed = rank
+        for column in rows[:, start : start + step].T:
+            packed = packed << bits | column
+        _, first, rank = np.unique(packed, return_index=True, return_inverse=True)
+        if len(first) == count:
+            break  # all rows differ: what follows changes neither their order nor their equality
+    return first, rank
+
+
 @dataclass(frozen=True, eq=False)
 class LabelDistribution:
     """Distinct label sets and how many samples carry each (theory.md §1). Immutable.
@@ -72,12 +127,9 @@ class LabelDistribution:
         InputError
             If a class lies outside 0..K-1, a count is negative or not finite, K < 2, or nothing is labelled.
         """
-        if classes < 2:
-            raise InputError(f"classes: found {classes}; a label distribution needs at least 2 classes")
-        names = tuple(str(k) for k in range(classes)) if class_names is None else tuple(map(str, class_names))
-        if len(names) != classes:
-            raise InputError(f"class names: found {len(names)} for {classes} classes")
-        merged: dict[LabelSet, float] = {}
+        names = _class_names(class_names, classes)
+        rows: list[LabelSet] = []
+        weights: list[float] = []
         for label_set, count in counts.items():
             key = tuple(sorted({int(k) for k in label_set}))
             if key and (key[0] < 0 or key[-1] >= classes):
@@ -87,14 +139,12 @@ class LabelDistribution:
             if not key:
                 unlabelled += int(count)
             elif count > 0:
-                merged[key] = merged.get(key, 0.0) + float(count)
-        if not merged:
-            raise InputError("no labelled sample: every label set is empty or has count 0")
-        ordered = sorted(merged, key=lambda s: (len(s), s))
-        indptr = np.concatenate([[0], np.cumsum([len(s) for s in ordered])])
-        indices = np.fromiter((k for s in ordered for k in s), dtype=np.int64, count=int(indptr[-1]))
-        indicator = sparse.csr_array((np.ones(len(indices)), indices, indptr), shape=(len(ordered), classes))
-        return cls(indicator, np.array([merged[s] for s in ordered]), names, unlabelled)
+                rows.append(key)
+                weights.append(float(count))
+        indptr = np.concatenate([[0], np.cumsum([len(key) for key in rows], dtype=np.int64)])
+        indices = np.fromiter((k for key in rows for k in key), dtype=np.int64, count=int(indptr[-1]))
+        matrix = sparse.csr_array((np.ones(len(indices)), indices, indptr), shape=(len(rows), classes))
+        return cls(*_merge_rows(matrix, np.array(weights)), names, unlabelled)
 
     @classmethod
     def from_matrix(
@@ -123,12 +173,9 @@ class LabelDistribution:
         if matrix.nnz and not np.all(matrix.data == 1.0):
             raise InputError(f"label matrix: found {matrix.data[matrix.data != 1.0][0]}; allowed are 0 and 1")
         matrix.sort_indices()
-        tally: dict[LabelSet, int] = {}
-        indices, indptr = matrix.indices.tolist(), matrix.indptr.tolist()
-        for start, stop in pairwise(indptr):
-            key = tuple(indices[start:stop])
-            tally[key] = tally.get(key, 0) + 1
-        return cls.from_counts(tally, matrix.shape[1], class_names=class_names)
+        names = _class_names(class_names, matrix.shape[1])
+        unlabelled = int(np.count_nonzero(np.diff(matrix.indptr) == 0))
+        return cls(*_merge_rows(matrix, np.ones(matrix.shape[0])), names, unlabelled)
 
     @property
     def classes(self) -> int:
