@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -101,49 +102,74 @@ class MinorityCollapse:
 
     Parameters
     ----------
-    threshold : float
-        The minority classes collapse onto each other exactly where λ_W λ_H >= threshold.
-    collapsed : bool
-    minority : tuple of int
+    threshold : float or None
+        The minority classes collapse onto each other exactly where λ_W λ_H >= threshold; None where the distribution
+        is not of this kind.
+    collapsed : bool or None
+    minority : tuple of str
         The classes with fewer samples (all classes where the profile is flat).
-    samples : float
-        Samples alone of each minority class, r n_1 in (11a).
-    samples_per_pair : float
+    samples : float or None
+        Samples of each minority class alone, r n_1 in (11a).
+    samples_per_pair : float or None
         n_2.
+    reason : str
+        Why (11a) does not apply; empty where it does.
     """
 
-    threshold: float
-    collapsed: bool
-    minority: tuple[int, ...]
-    samples: float
-    samples_per_pair: float
+    threshold: float | None
+    collapsed: bool | None
+    minority: tuple[str, ...]
+    samples: float | None
+    samples_per_pair: float | None
+    reason: str = ""
 
 
-def minority_collapse(distribution: LabelDistribution, objective: Objective) -> MinorityCollapse | str:
-    """Threshold of minority collapse, theory.md (11a), or the reason why the distribution is not of its kind.
+def minority_collapse(distribution: LabelDistribution, objective: Objective) -> MinorityCollapse:
+    """Threshold of minority collapse, theory.md (11a), which needs exchangeable minority classes.
 
-    Its kind: label sets of one and two classes, at most two different numbers of samples per class alone, and the
-    same number for every pair. Both targets are supported; (11a) itself is the normalised one.
+    It applies to label sets of one and two classes with at most two different numbers of samples per class alone, and
+    the same number for every pair. Both targets are supported; (11a) as written is the normalised one.
     """
-    if any(m > 2 for m in distribution.multiplicities):
-        return "not a step profile: label sets of more than two classes occur"
-    classes = distribution.classes
     alone = distribution.class_counts(1)
     pairs = distribution.counts[distribution.multiplicity == 2]
-    if len(pairs) not in (0, classes * (classes - 1) // 2) or (len(pairs) and np.ptp(pairs) > _EQUAL * pairs.max()):
-        return "the pairs of classes do not all have the same number of samples"
-    low = np.abs(alone - alone.min()) <= _EQUAL * alone.max()
-    high = np.abs(alone - alone.max()) <= _EQUAL * alone.max()
-    if not (low | high).all():
-        return "not a step profile: more than two different numbers of samples per class"
+    low = alone <= alone.min() + _EQUAL * alone.max()
+    high = alone >= alone.max() * (1 - _EQUAL)
     minority = np.flatnonzero(low)
-    if len(minority) < 2:
-        return "there is only one minority class, which has no other to collapse onto"
+    every = distribution.classes * (distribution.classes - 1) // 2
+    reason = ""
+    if max(distribution.multiplicities) > 2:
+        reason = "not a step profile: label sets of more than two classes occur"
+    elif len(pairs) not in (0, every) or (len(pairs) and np.ptp(pairs) > _EQUAL * pairs.max()):
+        reason = "the pairs of classes do not all have the same number of samples"
+    elif not (low | high).all():
+        reason = "not a step profile: more than two different numbers of samples per class"
+    elif len(minority) < 2:
+        reason = "the only minority class has no other to collapse onto"
+    if reason:
+        return MinorityCollapse(None, None, (), None, None, reason)
     threshold = float(pair_kappa(distribution, objective)[minority[0], minority[1]])
     return MinorityCollapse(
         threshold=threshold,
         collapsed=objective.lam**2 >= threshold,
-        minority=tuple(minority.tolist()),
+        minority=tuple(distribution.class_names[k] for k in minority),
         samples=float(alone[minority[0]]),
         samples_per_pair=float(pairs[0]) if len(pairs) else 0.0,
     )
+
+
+def thresholds(distribution: LabelDistribution, objective: Objective) -> dict[str, Any]:
+    """All of (11) for the theory file: minority collapse, collapse to zero, and the extreme pairs of classes."""
+    kappa = pair_kappa(distribution, objective)
+    first, second = np.triu_indices(distribution.classes, 1)
+    values = kappa[first, second]
+
+    def pair(index: int) -> dict[str, Any]:
+        names = [distribution.class_names[k] for k in (first[index], second[index])]
+        return {"classes": names, "kappa": float(values[index])}
+
+    return {
+        "lambda_squared": objective.lam**2,
+        "minority_collapse": asdict(minority_collapse(distribution, objective)),
+        "zero": asdict(zero_threshold(distribution, objective)),
+        "pairs": {"smallest": pair(int(values.argmin())), "largest": pair(int(values.argmax()))},
+    }
