@@ -42,11 +42,16 @@ NAMES = {"network": "mlp", "objective": "pal", "variant": "definition"}
 
 @pytest.fixture(scope="module")
 def frames(results):
+    """Tables of one data set: half the panels, half the time."""
+
+    def one(frame):
+        return frame[frame["dataset"] == "mlab_digits"]
+
     return {
-        "metrics": read_table(results.metrics, METRICS),
-        "optimum": read_table(results.optimum, OPTIMUM),
-        "synthesis": read_table(results.synthesis, SYNTHESIS),
-        "theory": read_theory(results.theory),
+        "metrics": one(read_table(results.metrics, METRICS)),
+        "optimum": one(read_table(results.optimum, OPTIMUM)),
+        "synthesis": one(read_table(results.synthesis, SYNTHESIS)),
+        "theory": {key: value for key, value in read_theory(results.theory).items() if key[0] == "mlab_digits"},
         "settings": settings_from_config(results.settings),
     }
 
@@ -156,6 +161,17 @@ def test_spectrum_names_the_weakest_contrast_and_draws_equal_labels_once(frames,
     assert "class 5" in ends.loc[("step-0.1", "pooled"), "weakest"]
     payload = frames["theory"]["mlab_digits", "step-0.1", "pal"]["spectrum"]["pooled"]
     assert ends.loc[("step-0.1", "pooled"), "eigenvalue"] == payload["kappa"]
+
+
+def test_two_eigenvalues_of_very_many_classes_are_the_first_and_the_last(frames, tmp_path):
+    payload = frames["theory"]["mlab_digits", "balanced", "pal"]
+    part = {
+        "kappa": 0.1, "kappa_max": 0.2, "anisotropy": 0.5, "eigenvalues": [0.2, 0.1],
+        "weakest": {"contrast": [0.0] * 1000, "classes": [["a"], ["b"]]},
+    }  # fmt: skip
+    changed = {**payload, "spectrum": {"multiplicities": [{"m": 1, **part}], "pooled": part}}
+    drawn = spectrum({("x", "balanced", "pal"): changed}, frames["settings"], output_stem=tmp_path / "x")
+    assert drawn["index"].tolist() == [1, 999, 1, 999]
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def theory(setting="balanced", *, delta=0.0, ratio=0.95, right=0.9, residual=0.0
                 "counts": list(counts),
             },
             "bound": {"value": ratio * 0.5, "ratio": ratio},
-            "optimum": {"objective": 0.5},
+            "optimum": {"objective": 0.5, "certified": True},
             "laws": {"spectral": [{"multiplicity": None, "left": 1.0, "right": right, "tightness": right}]},
             "tagwise": [{"multiplicity": 2, "residual": residual}],
         }
@@ -141,6 +141,13 @@ def test_claim_1_says_not_identified(claim):
     verdict = claim(tables(synthesis=rows), "networks")
     assert verdict.verdict == "undecided"
     assert "not identified: equal counts" in verdict.reason
+
+
+@pytest.mark.parametrize("claim", [claims.claim_1a, claims.claim_1b])
+def test_claim_1_is_not_held_up_by_one_unidentified_run_of_another_network(claim):
+    decisive = fits(0.5 * uniform_of(), uniform_of(), uniform_of(), gamma=0.5 + 0.02 * WOBBLE)
+    alone = fits([0.1], [0.1], [0.1], network="mlp", identified=False)
+    assert claim(tables(synthesis=decisive + alone), "networks").verdict == "supported"
 
 
 def test_claim_1a_without_the_control_is_undecided():
@@ -572,6 +579,30 @@ def test_studies_are_read_when_they_are_there(results, tmp_path):
     found = {(v.claim, v.where): v.verdict for v in decide(tables)}
     assert found["2", "optimum"] == "supported"
     assert found["4b", "optimum"] == "contradicted"
+
+
+def test_an_optimum_that_is_not_certified_decides_nothing():
+    results = theory(residual=1e-6) | theory("exponential", delta=0.8) | theory("step", delta=0.8)
+    for payload in results.values():
+        payload["optimum"]["certified"] = False
+    rows = fits(0.07, 0.1, 0.1, network="optimum")
+    optimum = [*optimum_rows([0.1, 0.2, 0.2, 0.1, 0.1])]
+    given = tables(synthesis=rows, optimum=optimum, theory_results=results)
+    for rule in (claims.claim_1a, claims.claim_1b, claims.claim_4a, claims.claim_6, claims.claim_li1, claims.claim_li2):
+        verdict = rule(given, "optimum")
+        assert verdict.verdict == "undecided"
+        assert "not certified" in verdict.reason
+
+
+def test_a_bound_that_is_not_available_says_why():
+    results = theory()
+    results["digits", "balanced", "pal"]["bound"] = {"value": None, "ratio": None, "reason": "no law for it"}
+    for where in ("optimum", "networks"):
+        verdict = claims.claim_3(
+            tables(metrics=metric("objective", 0.5 + 0.001 * WOBBLE), theory_results=results), where
+        )
+        assert verdict.verdict == "undecided"
+        assert any("no law for it" in e.reason or "not available" in e.reason for e in verdict.evidence)
 
 
 def test_nothing_at_all_is_undecided_everywhere():

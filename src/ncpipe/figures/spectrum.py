@@ -14,6 +14,7 @@ from ncpipe.tables import Setting
 
 _NAMES_SHOWN = 3
 _ISOTROPIC = 1e-9
+_TICKS = 12
 
 
 def contrast_name(classes: Sequence[Sequence[str]]) -> str:
@@ -60,10 +61,12 @@ def spectrum(
         for label, part in [*((str(p["m"]), p) for p in content["multiplicities"]), ("pooled", content["pooled"])]:
             isotropic = part["anisotropy"] is None or part["anisotropy"] <= _ISOTROPIC
             weakest = "all contrasts alike" if isotropic else contrast_name(part["weakest"]["classes"])
-            values = part["eigenvalues"]
-            for i, value in enumerate(values):
-                last = weakest if i == len(values) - 1 else ""
-                records.append((dataset, name, objective, label, i + 1, value, last))
+            # Of very many classes only the two ends are known: the first, and the last of K - 1.
+            values, count = part["eigenvalues"], len(part["weakest"]["contrast"]) - 1
+            places = range(1, count + 1) if len(values) == count else (1, count)
+            for place, value in zip(places, values, strict=True):
+                note = weakest if place == count else ""
+                records.append((dataset, name, objective, label, place, value, note))
     columns = ["dataset", "setting", "objective", "spectrum", "index", "eigenvalue", "weakest"]
     drawn = pd.DataFrame(records, columns=columns)
     styles = looks(settings)
@@ -87,7 +90,8 @@ def spectrum(
                     )  # fmt: skip
                     notes.append((look.colour, curve["eigenvalue"].iloc[-1], curve["weakest"].iloc[-1]))
                 axis.set_ylim(0, 1.1 * max(here["eigenvalue"].max(), 1e-12))
-                axis.set_xticks(sorted(set(here["index"])))
+                if here["index"].max() <= _TICKS:
+                    axis.set_xticks(sorted(set(here["index"])))
                 axis.set_xlabel("eigenvalue, descending")
                 for j, (colour, kappa, weakest) in enumerate(notes):
                     axis.annotate(

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from ncpipe.report.evidence import (
+    UNCERTIFIED,
     Cell,
     Evidence,
     Verdict,
@@ -216,6 +217,11 @@ class Tables:
             tagwise_study=None if tagwise_study is None else read_table(tagwise_study, TAGWISE_STUDY),
         )
 
+    def certified(self, dataset: str, setting: str) -> bool:
+        """Whether every optimum of this label distribution that was computed is certified."""
+        found = [p["optimum"]["certified"] for (d, s, _), p in self.theory.items() if (d, s) == (dataset, setting)]
+        return all(found)
+
     def label(self, setting: str) -> str:
         """What the setting is called in a subject."""
         return self.settings[setting].label if setting in self.settings else setting
@@ -311,12 +317,17 @@ def _synthesis_rows(tables: Tables, where: Where, hypotheses: Sequence[str]) -> 
     return frame.loc[rows]
 
 
-def _synthesis_groups(tables: Tables, rows: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
+def _synthesis_groups(tables: Tables, rows: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame, str]]:
+    """Subject and rows of each data set, setting, network and multiplicity, and why γ means nothing there, if so."""
     for (dataset, setting, network, m), group in rows.groupby(
         ["dataset", "setting", "network", "multiplicity"], sort=False
     ):
         place = "" if network == "optimum" else f", {network}"
-        yield f"{dataset}, {tables.label(str(setting))}{place}, multiplicity {m:g}", group
+        unidentified = group.loc[(group["hypothesis"] == "fitted") & ~group["identified"], "reason"]
+        missing = f"not identified: {unidentified.iloc[0]}" if len(unidentified) else ""
+        if network == "optimum" and not tables.certified(str(dataset), str(setting)):
+            missing = UNCERTIFIED
+        yield f"{dataset}, {tables.label(str(setting))}{place}, multiplicity {m:g}", group, missing
 
 
 _CONTROL_FAILS = "permuted counts do as well: the control fails"
@@ -331,18 +342,17 @@ def claim_1a(tables: Tables, where: Where) -> Verdict:
     statistic = "reduction of the residual"
     cells: list[Cell] = []
     controls: list[np.ndarray] = []
-    for subject, group in _synthesis_groups(tables, rows):
+    for subject, group, obstacle in _synthesis_groups(tables, rows):
         residuals = group.pivot_table(index="seed", columns="hypothesis", values="loo_residual", dropna=False)
         if where == "optimum":
             residuals = group.set_index("hypothesis")[["loo_residual"]].T
         lacking = [h for h in ("fitted", "uniform", "permuted") if h not in residuals.columns]
-        unidentified = group.loc[(group["hypothesis"] == "fitted") & ~group["identified"], "reason"]
-        missing = f"the table lacks the hypothesis {', '.join(lacking)}" if lacking else ""
-        if len(unidentified):
-            missing = f"not identified: {unidentified.iloc[0]}"
+        missing = obstacle or (f"the table lacks the hypothesis {', '.join(lacking)}" if lacking else "")
         if missing:
-            cells.append(Cell(subject, statistic, np.empty(0), missing))
-            controls.append(np.empty(0))
+            # As many seeds as there are, so that a network with too few of them does not decide.
+            nothing = np.full(len(residuals), np.nan)
+            cells.append(Cell(subject, statistic, nothing, missing))
+            controls.append(nothing)
             continue
         uniform = residuals["uniform"].where(residuals["uniform"] > 0)
         cells.append(Cell(subject, statistic, (1 - residuals["fitted"] / uniform).to_numpy()))
@@ -393,15 +403,12 @@ def claim_1b(tables: Tables, where: Where) -> Verdict:
         return _missing("1b", where, _NO_DESIGN, [FILES["synthesis"]])
     statistic = "exponent γ"
     cells, evidence = [], []
-    for subject, group in _synthesis_groups(tables, rows):
-        unidentified = group.loc[~group["identified"], "reason"]
-        missing = f"not identified: {unidentified.iloc[0]}" if len(unidentified) else ""
+    for subject, group, obstacle in _synthesis_groups(tables, rows):
         if where == "networks":
-            cells.append(Cell(subject, statistic, np.empty(0) if missing else group["gamma"].to_numpy(), missing))
+            cells.append(Cell(subject, statistic, group["gamma"].to_numpy(), obstacle))
             continue
         value, low, high = group.iloc[0][["gamma", "gamma_low", "gamma_high"]].astype(float)
-        if not missing and not np.isfinite([value, low, high]).all():
-            missing = "no interval of γ"
+        missing = obstacle or ("" if np.isfinite([value, low, high]).all() else "no interval of γ")
         code = 0 if missing else int(low > GROWTH) - int(high < GROWTH)
         evidence.append(
             Evidence(
@@ -470,14 +477,16 @@ def claim_3(tables: Tables, where: Where) -> Verdict:
 
 
 def _bound_at_optimum(subject: str, payload: Mapping[str, Any]) -> list[Evidence]:
-    ratio, objective = float(payload["bound"]["ratio"]), float(payload["optimum"]["objective"])
-    holds = float(payload["bound"]["value"]) <= objective * (1 + ROUNDING)
-    evidence = [
-        exactly(
-            subject, "bound (10) / optimum", ratio, holds and ratio >= INFORMATIVE,
-            min(ratio - INFORMATIVE, 0.0 if holds else 1 - ratio),
-        )
-    ]  # fmt: skip
+    bound, objective = payload["bound"], float(payload["optimum"]["objective"])
+    statistic = "bound (10) / optimum"
+    if bound["value"] is None or bound["ratio"] is None:
+        evidence = [Evidence(subject, statistic, None, reason=bound.get("reason") or "the bound is not available")]
+    else:
+        ratio = float(bound["ratio"])
+        # Above the value it bounds it would be wrong, far below it says nothing: the nearer of the two is its room.
+        holds = float(bound["value"]) <= objective * (1 + ROUNDING)
+        slack = ratio - INFORMATIVE if holds else 1 - ratio
+        evidence = [exactly(subject, statistic, ratio, holds and ratio >= INFORMATIVE, slack)]
     for law in payload["laws"]["spectral"]:
         left, right = float(law["left"]), float(law["right"])
         where = "pooled" if law["multiplicity"] is None else f"multiplicity {law['multiplicity']}"
@@ -505,8 +514,9 @@ def _bound_in_networks(tables: Tables) -> list[Evidence]:
     for (dataset, network, setting), objective in _final(tables, "objective").items():
         subject = f"{dataset}, {tables.label(setting)}, {network}"
         payload = tables.theory.get((dataset, setting, tables.objectives.get(network, "")))
-        if payload is None:
-            ratios.append(Cell(subject, "bound (10) / objective", np.empty(0), "no theory for its objective"))
+        if payload is None or payload["bound"]["value"] is None:
+            missing = "no theory for its objective" if payload is None else "the bound is not available"
+            ratios.append(Cell(subject, "bound (10) / objective", np.empty(0), missing))
         else:
             samples = float(payload["bound"]["value"]) / objective.to_numpy()
             ratios.append(Cell(subject, "bound (10) / objective", samples))
@@ -606,7 +616,11 @@ def claim_4a(tables: Tables, where: Where) -> Verdict:
         files.append(_theory_file(key))
         for m, residual in _tagwise_residuals(payload).items():
             subject = f"{key[0]}, {tables.label(key[1])}, {key[2]}, multiplicity {m}"
-            evidence.append(exactly(subject, "tag-wise residual", residual, residual <= EXACT, EXACT - residual))
+            certified = tables.certified(*key[:2])
+            slack = EXACT - residual
+            evidence.append(
+                exactly(subject, "tag-wise residual", residual, residual <= EXACT, slack, certified=certified)
+            )
     return _verdict("4a", where, evidence, files, missing="no isotropic label distribution in this run")
 
 
@@ -630,14 +644,14 @@ def claim_4b(tables: Tables, where: Where) -> Verdict:
             continue
         subject = f"r = {ratio:g}, matching share {share:g}"
         statistic = "tag-wise residual"
-        if not gap <= CERTIFIED:
-            evidence.append(Evidence(subject, statistic, residual, reason="its optimum is not certified"))
-        elif EXACT < residual <= EQUIVALENT:
+        certified = gap <= CERTIFIED
+        if certified and EXACT < residual <= EQUIVALENT:
             reason = f"neither 0 nor above {EQUIVALENT:g}"
             evidence.append(Evidence(subject, statistic, residual, slack=0.0, reason=reason))
         else:
             apart = residual > EQUIVALENT
-            evidence.append(exactly(subject, statistic, residual, apart, residual - EQUIVALENT))
+            slack = residual - EQUIVALENT
+            evidence.append(exactly(subject, statistic, residual, apart, slack, certified=certified))
     return _verdict("4b", where, evidence, [FILES["tagwise_study"]], missing="the grid is isotropic throughout")
 
 
@@ -698,7 +712,8 @@ def _differences_at_optimum(
                     evidence.append(Evidence(subject, statistic, treated - control, slack=0.0, reason=reason))
                 else:
                     change = treated - control
-                    evidence.append(exactly(subject, statistic, change, change > 0, change))
+                    certified = tables.certified(dataset, setting.name) and tables.certified(dataset, base.name)
+                    evidence.append(exactly(subject, statistic, change, change > 0, change, certified=certified))
     return evidence
 
 
@@ -730,7 +745,8 @@ def _balanced_claim(tables: Tables, where: Where, claim: str, metrics: Mapping[s
         for (dataset, setting, objective), value in _at_optimum(tables, metric).items():
             if (dataset, setting, objective) in balanced:
                 subject = f"{dataset}, {tables.label(setting)}, {objective}"
-                evidence.append(exactly(subject, label, value, bool(value <= EXACT), EXACT - value))
+                certified = tables.certified(dataset, setting)
+                evidence.append(exactly(subject, label, value, value <= EXACT, EXACT - value, certified=certified))
     return _verdict(claim, where, evidence, [FILES["optimum"]], missing=missing)
 
 

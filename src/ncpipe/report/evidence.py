@@ -14,6 +14,7 @@ Outcome = Literal["supported", "contradicted", "undecided"]
 Where = Literal["optimum", "networks"]
 
 MINIMUM_SEEDS = 5  # three give t = 4.30
+UNCERTIFIED = "its optimum is not certified"
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ class Cell:
 
     @property
     def few(self) -> bool:
-        """Whether it has values, but too few: such a network is shown and does not decide."""
-        return not self.missing and len(self.samples) < MINIMUM_SEEDS
+        """Whether it has runs, but too few: such a network is shown and does not decide."""
+        return 0 < len(self.samples) < MINIMUM_SEEDS
 
 
 def outcome_of(code: int) -> Outcome:
@@ -183,11 +184,14 @@ def lies_below(cells: Sequence[Cell], *, below: float, above: float) -> list[Evi
     )
 
 
-def exactly(subject: str, statistic: str, value: float | None, supports: bool, slack: float) -> Evidence:
-    """Evidence from labels alone: nothing is random, so the number decides by itself."""
-    return Evidence(
-        subject, statistic, number(value), verdict="supported" if supports else "contradicted", slack=number(slack)
-    )
+def exactly(
+    subject: str, statistic: str, value: float | None, supports: bool, slack: float, *, certified: bool = True
+) -> Evidence:
+    """Evidence from labels alone: nothing is random, so a number decides by itself, if its optimum is certified."""
+    if not certified:
+        return Evidence(subject, statistic, number(value), reason=UNCERTIFIED)
+    verdict: Outcome = "supported" if supports else "contradicted"
+    return Evidence(subject, statistic, number(value), verdict=verdict, slack=number(slack))
 
 
 def combine(evidence: Iterable[Evidence]) -> Outcome:
