@@ -202,7 +202,7 @@ def solve_relu(distribution: LabelDistribution, objective: Objective, *, seed: i
     best = problem.nonnegative(problem.start(rng))
     value = problem.value(best)[0]
     if problem.label_sets <= _LARGEST:
-        bound = _acute_bound(problem, best, target=value * (1 - _TARGET_GAP / 10))
+        bound = _acute_bound(problem, problem.start(rng), target=value * (1 - _TARGET_GAP / 10))
     else:
         bound = shrink(_gradient(problem, best), problem.loss, problem.weights, objective).bound
     for _ in range(_STARTS - 1):
