@@ -62,7 +62,11 @@ def made(results, tmp_path_factory):
         (folder / f"{name}.svg").write_text(f'<svg xmlns="http://www.w3.org/2000/svg"><!-- {name} --></svg>')
         (folder / f"{name}.csv").write_text("a,b\n1,2\n")
         figures.append(folder / f"{name}.svg")
-    config = {"settings": results.settings, "networks": results.networks, "datasets": {"mlab_digits": {"folder": None}}}
+    config = {
+        "settings": results.settings,
+        "networks": results.networks,
+        "datasets": {"mlab_digits": {"base": "digits"}, "mlab_mnist5k": {"base": "mnist5k"}},
+    }
     options = {
         "claims": folder / "claims.json", "figures": figures, "captions": CAPTIONS,
         "manifests": results.manifests, "config": config,
@@ -129,6 +133,7 @@ def test_the_page_says_what_was_run(made):
     assert "torch 2.13.0" in words
     assert "step r = 0.1, equal steps" in words
     assert "worse, with and without" in words
+    assert "The data set mlab_digits is small" in words
     assert "Seeds vary initialisation and the order of samples" in words
 
 
@@ -153,7 +158,7 @@ def test_hostile_names_are_text(made, tmp_path):
     settings = {**options["config"]["settings"], HOSTILE: {"profile": "explicit", "counts": {}}}
     changed = {
         **options, "claims": tmp_path / "claims.json", "manifests": [tmp_path / "manifest.json"],
-        "config": {"settings": settings, "title": HOSTILE},
+        "config": {"settings": settings, "datasets": {HOSTILE: {"base": "digits"}}},
     }  # fmt: skip
     write_page(tmp_path / "index.html", **changed)
     content = (tmp_path / "index.html").read_text()

@@ -91,6 +91,7 @@ def write_page(
         runs=_run_rows(runs, settings),
         scale=_scale(runs),
         profiles=_PROFILES,
+        digits=[name for name, entry in config["datasets"].items() if entry["base"] == "digits"],
         figures=[read_figure(path, captions) for path in figures],
         controls=_control_tables(decided["controls"], settings),
         environments=_environments(runs),
