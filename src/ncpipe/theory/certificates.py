@@ -110,6 +110,8 @@ def polar(
     point = (u * np.minimum(s, objective.lam)) @ v - objective.lam * (left @ right)
     if loss.shift_invariant:
         point -= point.mean(axis=1, keepdims=True)  # living directions near 0 are orthogonal to 1 only roughly
+    if objective.bias == "free":
+        point -= root * (root.T @ point)  # Σ_S w_S g_S = 0 by projection, which never lengthens
     norm = spectral_norm(point)
     point *= min(1.0, objective.lam * (1 - _INSIDE) / norm) if norm > 0 else 1.0
     candidate = point / root

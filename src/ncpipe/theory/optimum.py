@@ -437,9 +437,8 @@ def _candidate(
         options.append((value + lam * float(size), rows, settled))
     gradient = loss.gradient(contrasts + options[0][2])
     certificate = shrink(gradient, loss, weights, objective)
-    if objective.bias != "free":
-        other = polar(left[:, living], right[living], gradient, certificate.gradient, loss, weights, objective)
-        certificate = max(certificate, other, key=lambda c: c.bound)
+    other = polar(left[:, living], right[living], gradient, certificate.gradient, loss, weights, objective)
+    certificate = max(certificate, other, key=lambda c: c.bound)
     value, rows, settled = options[1] if options[1][0] <= options[0][0] * (1 + _NOISE) else options[0]
     return Minimum(rows, settled, value, certificate, iteration)
 
