@@ -26,11 +26,11 @@ def describe_run(folder: Path) -> dict[str, Any]:
         raise StoreError(f"{folder}: no run here (state/state.npz is missing)")
     header = state[0]
     settings, store = header["identity"]["settings"], Store(folder / "features.zarr")
-    if not store.epochs:
-        raise StoreError(f"{store.path}: no epoch is finished")
-    last = store.epochs[-1]
     names = [name for name in SHOWN if name != "error_test" or settings["network"]["architecture"] != "ufm"]
-    values = store.epoch(last, *names)
+    last = {}
+    if store.epochs:
+        values = store.epoch(store.epochs[-1], *names)
+        last = {"epoch": store.epochs[-1], **{name: float(values[name]) for name in names}}
     return {
         "run": settings["run"],
         "network": settings["network"],
@@ -42,7 +42,7 @@ def describe_run(folder: Path) -> dict[str, Any]:
         "epochs": settings["epochs"],
         "finished": header["epoch"] == settings["epochs"] and (folder / "manifest.json").is_file(),
         "checkpoints": {"finished": store.epochs, "planned": store.planned_epochs},
-        "last_checkpoint": {"epoch": last, **{name: float(values[name]) for name in names}},
+        "last_checkpoint": last,
     }
 
 
@@ -63,7 +63,7 @@ def format_run(description: dict[str, Any]) -> str:
         "environment": pairs("environment"),
         "progress": f"epoch {description['epoch']} of {description['epochs']}, {progress}",
         "checkpoints": f"{len(checkpoints['finished'])} of {len(checkpoints['planned'])}: "
-        + ", ".join(map(str, checkpoints["finished"])),
-        "last checkpoint": ", ".join(f"{k} {v:.6g}" for k, v in description["last_checkpoint"].items()),
+        + (", ".join(map(str, checkpoints["finished"])) or "none yet"),
+        "last checkpoint": ", ".join(f"{k} {v:.6g}" for k, v in description["last_checkpoint"].items()) or "none yet",
     }
     return "\n".join(f"{name:<16}{text}" for name, text in rows.items())

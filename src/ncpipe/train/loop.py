@@ -532,8 +532,10 @@ def _train(
         digests, finished = writer.digests, writer.finished
         save()
 
-    if trainer.epoch == 0 and trainer.step == 0 and not finished[0]:
+    if state is None and 0 in checkpoints:
         checkpoint()
+    elif state is None:
+        save()
     log.info("%s on %s, %d thread(s): %d samples, epochs %d to %d", name, device, environment["threads"], len(train),
              trainer.epoch, epochs)  # fmt: skip
     progress = Progress(name, epochs, len(train), start=trainer.epoch, log=log)
