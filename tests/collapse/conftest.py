@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from ncpipe.labels import LabelDistribution
 from ncpipe.objective import Objective, dual_bound, objective_terms, residual_matrix, softmax
 from ncpipe.stores import Array, EpochArray, EpochWriter, Store, write_json
+from ncpipe.synthesis import fit_synthesis
 
 OBJECTIVE = {"target": "normalised", "lambda_w": 0.01, "lambda_h": 0.05, "lambda_b": 0.01, "bias": True}
 NAMES = ("ant", "bee", "cat", "doe")
@@ -104,6 +105,10 @@ def make_theory(distribution: LabelDistribution, entry: dict[str, Any]) -> dict[
             "logits": (h @ w.T + b).tolist(),
             "probabilities": p.tolist(),
         }
+    convex = payload["optimum"]
+    payload["synthesis"] = fit_synthesis(
+        np.array(convex["prototypes"]), np.array(convex["weight"]), distribution, replicates=20, permutations=2
+    )
     return payload
 
 

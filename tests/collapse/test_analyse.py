@@ -14,7 +14,6 @@ import pytest
 from ncpipe.collapse.analyse import (
     analyse_optimum,
     analyse_run,
-    contrast_classes,
     metric_rows,
     open_metrics,
     split_samples,
@@ -25,6 +24,7 @@ from ncpipe.errors import InputError, StoreError
 from ncpipe.objective import objective_terms, residual_matrix, softmax
 from ncpipe.stores import Store, read_json, write_json
 from ncpipe.tables import METRICS, OPTIMUM, SYNTHESIS, read_table
+from ncpipe.theory.analysis import analyse
 from ncpipe.verify import verify_results
 
 LOG = logging.getLogger("test")
@@ -116,10 +116,6 @@ def test_store_has_named_dimensions_prototypes_and_names(analysed, case):
     sides = store.attrs["last_epoch"]["weakest_contrast_prototypes"]
     assert {name for side in sides for name in side} <= {"ant", "bee", "cat", "doe"}
     assert all(entry["ratio"] > 1 for entry in store.attrs["last_epoch"]["missing_directions"])
-
-
-def test_contrast_names_both_sides():
-    assert contrast_classes(np.array([0.8, -0.3, -0.4, -0.1]), "abcd") == [["a"], ["b", "c"]]
 
 
 def test_free_features_are_measured_against_the_convex_optimum_and_have_no_test_split(analysed):
@@ -250,7 +246,22 @@ def test_optimum_rows_are_those_of_its_own_prototypes(theory_path, case):
         assert (reference, "error", "", "") not in table
     assert table["convex", "residual_sigma_max", "", ""] == pytest.approx(1, abs=1e-4)
     assert table["relu", "excess_relu", "", ""] == pytest.approx(0, abs=1e-12)
-    assert {r["network"] for r in synthesis} == {"optimum"}
+    keys = {"dataset": "toy", "setting": "step", "network": "optimum", "seed": ""}
+    assert synthesis == [{**keys, **entry} for entry in case.theory["synthesis"]]
+
+
+def test_files_of_the_theory_stage_are_read(case, run_maker, tmp_path):
+    """The real thing: relu certified by (9a), which is above the convex bound that the made-up file uses."""
+    path = tmp_path / "toy" / "step" / "pal.json"
+    write_json(path, analyse(case.distribution, case.objective))
+    analyse_run(run_maker.write(tmp_path / "run", epochs=2), path, tmp_path / "out", LOG)
+    gaps = zip(values(tmp_path / "out", "gap"), values(tmp_path / "out", "gap_reference"), strict=True)
+    assert all(gap > reference >= 0 for gap, reference in gaps)
+    rows, synthesis = analyse_optimum(path)
+    table = {(r["reference"], r["metric"]): r["value"] for r in rows}
+    assert table["relu", "gap_reference"] == pytest.approx(0, abs=1e-6)
+    assert table["convex", "gap"] == pytest.approx(0, abs=1e-9)
+    assert synthesis
 
 
 def test_tables_are_complete_sorted_and_byte_equal(analysed, theory_path, tmp_path):

@@ -42,7 +42,7 @@ from ncpipe.collapse.optimality import (
 from ncpipe.collapse.record import QUANTITIES, SPLITS, Place, Record, flatten
 from ncpipe.collapse.theory import REFERENCES, Reference, ReferenceName, Theory, read_theory
 from ncpipe.errors import InputError, StoreError
-from ncpipe.labels import LabelDistribution
+from ncpipe.labels import LabelDistribution, contrast_classes
 from ncpipe.naming import label_set_name
 from ncpipe.objective import Objective, Terms, objective_terms, softmax
 from ncpipe.stores import Array, Store, read_json, write_json, write_store
@@ -58,9 +58,6 @@ _AGREEMENT = 1e-6
 # A residual direction counts as missing in the classifier where σ(R)/λ is above 1 by more than this.
 _STATIONARY = 1e-3
 
-# Entries of a contrast below this share of the largest on their side are no part of its name.
-_NAMED = 0.5
-
 
 @dataclass(frozen=True, eq=False)
 class Samples:
@@ -75,12 +72,6 @@ class Samples:
 
     distribution: LabelDistribution
     label_set: np.ndarray
-
-
-def contrast_classes(contrast: np.ndarray, class_names: Sequence[str]) -> list[list[str]]:
-    """Names of the classes on the two sides of a contrast, ``[[+], [-]]``: on each, those of at least half its peak."""
-    sides = (contrast, -contrast)
-    return [[class_names[int(k)] for k in np.flatnonzero(side >= _NAMED * side.max())] for side in sides]
 
 
 def split_samples(label_sets: np.ndarray, label_set: np.ndarray, class_names: Sequence[str]) -> Samples:
@@ -536,10 +527,9 @@ def analyse_optimum(theory_path: Path) -> tuple[list[dict[str, Any]], list[dict[
     Returns
     -------
     metrics, synthesis : list of dict
-        Rows of optimum.csv (both references) and of synthesis.csv (network ``optimum``, of the convex one).
+        Rows of optimum.csv (both references) and of synthesis.csv (network ``optimum``, as the theory file has them).
     """
     theory = read_theory(theory_path)
-    distribution = theory.distribution
     dataset, setting = theory_path.parts[-3:-1]
     rows = []
     for reference in (name for name in REFERENCES if name in theory.references):
@@ -551,9 +541,8 @@ def analyse_optimum(theory_path: Path) -> tuple[list[dict[str, Any]], list[dict[
                 place = dict(zip(QUANTITIES[metric].dims, key, strict=True))
                 kept = {name: place.get(name, "") for name in ("variant", "multiplicity")}
                 rows.append({**about, "metric": metric, **kept, "value": value})
-    convex = theory.references["convex"]
     about = {"dataset": dataset, "setting": setting, "network": "optimum", "seed": ""}
-    return rows, [{**about, **entry} for entry in fit_synthesis(convex.prototypes, convex.weight, distribution)]
+    return rows, [{**about, **entry} for entry in theory.synthesis]
 
 
 def _analyse_reference(record: Record, theory: Theory, name: ReferenceName) -> None:

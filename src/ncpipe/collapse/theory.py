@@ -49,6 +49,8 @@ class Theory:
     objective : Objective
     references : dict
         ``convex``, and ``relu`` where the theory stage certified one.
+    synthesis : list of dict
+        Records of `ncpipe.synthesis.fit_synthesis` at the convex optimum.
     digest : str
         Hash of the file's content.
     """
@@ -56,6 +58,7 @@ class Theory:
     distribution: LabelDistribution
     objective: Objective
     references: dict[ReferenceName, Reference]
+    synthesis: list[dict[str, Any]]
     digest: str
 
 
@@ -85,6 +88,7 @@ def read_theory(path: Path) -> Theory:
         references: dict[ReferenceName, Reference] = {"convex": _reference(payload["optimum"], "dual_bound")}
         if payload["relu"] is not None and "weight" in payload["relu"]:
             references["relu"] = _reference(payload["relu"], "lower_bound")
-        return Theory(distribution, Objective.from_config(payload["objective"]), references, hash_json(payload))
+        objective = Objective.from_config(payload["objective"])
+        return Theory(distribution, objective, references, payload["synthesis"], hash_json(payload))
     except KeyError as error:
         raise StoreError(f"{path}: not a complete theory file, {error} is missing") from error
