@@ -38,6 +38,45 @@ class Certificate:
     gradient: np.ndarray
 
 
+@dataclass(frozen=True)
+class Minimum:
+    """A candidate for the minimum of (8), for any loss, with a lower bound.
+
+    Parameters
+    ----------
+    contrasts : ndarray, shape (S, K)
+        Z, without the bias.
+    bias : ndarray, shape (K,)
+    value : float
+        (8) there.
+    certificate : Certificate
+    iterations : int
+        Of the solver, when it was found.
+    """
+
+    contrasts: np.ndarray
+    bias: np.ndarray
+    value: float
+    certificate: Certificate
+    iterations: int = 0
+
+    @property
+    def relative_gap(self) -> float:
+        """Gap between value and bound, relative to the bound."""
+        return relative_gap(self.value, self.certificate.bound)
+
+    def improved(self, other: Minimum) -> Minimum:
+        """The lower value with the higher bound of the two: they need not come from the same iteration."""
+        low = min(self, other, key=lambda m: m.value)
+        certificate = max(self.certificate, other.certificate, key=lambda c: c.bound)
+        return Minimum(low.contrasts, low.bias, low.value, certificate, other.iterations)
+
+
+def relative_gap(value: float, bound: float) -> float:
+    """(value - bound) / bound; a minimum below 1e-12 is one of 0 (one class seen, free bias), its gap says it all."""
+    return (value - bound) / max(abs(bound), 1e-12)
+
+
 def spectral_norm(rows: np.ndarray) -> float:
     """Largest singular value, through the Gram matrix of the shorter side (relative rounding of a few eps)."""
     gram = rows.T @ rows if rows.shape[0] >= rows.shape[1] else rows @ rows.T
@@ -150,7 +189,7 @@ def best_bias(
     current = value(bias)
     for _ in range(_NEWTON_ITERATIONS):
         descent = weights @ loss.gradient(contrasts + bias) + lambda_b * bias
-        curvature = np.einsum("s,skl->kl", weights, loss.hessian(contrasts + bias))
+        curvature = loss.mean_hessian(contrasts + bias, weights)
         curvature += lambda_b * np.eye(len(bias))
         if loss.shift_invariant:
             curvature += 1.0 / len(bias)  # the direction along 1, where nothing changes, made regular
@@ -164,3 +203,40 @@ def best_bias(
         if length <= CONVERGED_STEP:
             break
     return bias
+
+
+def certify(
+    contrasts: np.ndarray, bias: np.ndarray, loss: Loss, weights: np.ndarray, objective: Objective, iterations: int
+) -> Minimum:
+    """Value of (8) at a candidate, its collapsed directions set to 0 where that is no loss, and its best certificate.
+
+    Parameters
+    ----------
+    contrasts : ndarray, shape (S, K)
+    bias : ndarray, shape (K,)
+        Where the search for the best bias starts (zeros stay zeros without one).
+    """
+    root, lambda_b = np.sqrt(weights)[:, None], objective.lambda_b if objective.bias == "penalised" else 0.0
+    left, values, right = np.linalg.svd(root * contrasts, full_matrices=False)
+
+    def settle(rows: np.ndarray, nuclear: float) -> tuple[float, np.ndarray]:
+        settled = bias
+        if objective.bias != "none":
+            settled = best_bias(rows, bias, loss, weights, lambda_b=lambda_b)
+        value = float(weights @ loss.value(rows + settled)) + 0.5 * lambda_b * float(settled @ settled)
+        return value + objective.lam * nuclear, settled
+
+    value, settled = settle(contrasts, float(values.sum()))
+    gradient = loss.gradient(contrasts + settled)
+    # Complementarity: a direction lives if its singular value, and has collapsed if its slack, is the larger.
+    slack = 1.0 - (((root * gradient) @ right.T / objective.lam) ** 2).sum(axis=0)
+    living = values > slack
+    left, right = left[:, living], right[living]
+    certificate = shrink(gradient, loss, weights, objective)
+    other = polar(left, right, gradient, certificate.gradient, loss, weights, objective)
+    certificate = max(certificate, other, key=lambda c: c.bound)
+    collapsed = (left * values[living]) @ right / root
+    value_collapsed, settled_collapsed = settle(collapsed, float(values[living].sum()))
+    if value_collapsed <= value * (1 + 1e-14):
+        return Minimum(collapsed, settled_collapsed, value_collapsed, certificate, iterations)
+    return Minimum(contrasts, settled, value, certificate, iterations)

@@ -36,6 +36,8 @@ class Loss:
         ∇ℓ_S(z_S), (S, K) to (S, K).
     hessian : callable
         ∇²ℓ_S(z_S), (S, K) to (S, K, K).
+    mean_hessian : callable
+        Σ_S w_S ∇²ℓ_S(z_S), of logits (S, K) and weights (S,), (K, K), without holding each.
     dual : callable
         -ℓ*_S(g_S), gradients (S, K) inside the box to (S,).
     dual_gradient : callable
@@ -49,6 +51,7 @@ class Loss:
     value: Rows
     gradient: Rows
     hessian: Rows
+    mean_hessian: Callable[[np.ndarray, np.ndarray], np.ndarray]
     dual: Rows
     dual_gradient: Rows
     lower: np.ndarray
@@ -71,10 +74,16 @@ def pal(distribution: LabelDistribution, target: Target) -> Loss:
         curvature[:, diagonal, diagonal] += tau * p
         return curvature
 
+    def mean_hessian(logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        p = softmax(logits)
+        mass = weights[:, None] * tau * p
+        return np.diag(mass.sum(axis=0)) - p.T @ mass
+
     return Loss(
         value=lambda logits: pal_losses(logits, targets),
         gradient=lambda logits: tau * softmax(logits) - targets,
         hessian=hessian,
+        mean_hessian=mean_hessian,
         dual=lambda gradient: tau[:, 0] * entr(dual_point(gradient)).sum(axis=1),
         dual_gradient=lambda gradient: -np.log(np.maximum(dual_point(gradient), _TINY)),
         lower=-targets,
