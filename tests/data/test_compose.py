@@ -159,6 +159,21 @@ def test_label_sets_share_base_images_but_not_draws():
     composed = compose_small([12, 6])
     first, pair = (composed.base_index[composed.label_set == row] for row in (0, 4))
     assert set(pair[pair >= 0].tolist()) & set(first[:, 0].tolist())
+    options = {
+        "available": [50, 50],
+        "side": 28,
+        "split": "train",
+        "style": "mnist",
+        "placement": "reference",
+        "seed": 0,
+    }
+    single = draw((0,), 50, **options | {"available": [50]})
+    one, other = (draw(pair, 50, **options) for pair in ((0, 1), (0, 2)))
+    for first_draw, second_draw in ((one, other), (one, single)):
+        assert not np.array_equal(first_draw.member[:, 0], second_draw.member[:, 0])  # class 0, in another order
+        assert not np.array_equal(first_draw.shift[:, 0], second_draw.shift[:, 0])
+    assert not np.array_equal(one.member[:, 0], one.member[:, 1])
+    assert not np.array_equal(one.place, other.place)
     train, test = compose_small([12]), compose_small([12], split="test")
     assert not np.array_equal(train.base_index, test.base_index)
 
