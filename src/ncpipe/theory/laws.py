@@ -1,0 +1,219 @@
+"""Spectral laws of the terminal state, from label statistics and λ alone: theory.md (20)-(24).
+
+All follow from ‖R‖₂ <= λ, R = (τp − t) D^{1/2}, which holds at the optimum. At a point within ε of a lower bound that
+(9) proves, ‖R‖₂ <= λ + √(τ_max ε): the functions take that radius. Features h >= 0 replace λ by √2 λ and the bound by
+(9a).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ncpipe.labels import LabelDistribution, contrast_basis
+from ncpipe.objective import Objective, residual_matrix
+from ncpipe.theory.optimum import Optimum
+from ncpipe.theory.spectrum import multiplicity_spectrum, pooled_spectrum
+from ncpipe.theory.thresholds import pair_kappa
+
+_ISOTROPIC = 1e-9  # anisotropy and spread of frequencies below which they count as 0
+
+
+@dataclass(frozen=True)
+class Law:
+    """One inequality left >= right.
+
+    Parameters
+    ----------
+    multiplicity : int or None
+        None for the pooled distribution.
+    left, right : float
+    tightness : float or None
+        right / left; None where the right side is not positive and the law says nothing.
+    """
+
+    multiplicity: int | None
+    left: float
+    right: float
+
+    @property
+    def tightness(self) -> float | None:
+        """Right / left, in (0, 1]; None where the right side is not positive."""
+        return self.right / self.left if self.right > 0 and self.left > 0 else None
+
+
+def radius(distribution: LabelDistribution, objective: Objective, gap: float, *, nonnegative: bool = False) -> float:
+    """Bound on ‖R‖₂ at a point with this gap: λ + √(τ_max ε), with √2 λ for features h >= 0 (theory.md (20)).
+
+    Parameters
+    ----------
+    distribution : LabelDistribution
+    objective : Objective
+    gap : float
+        ε = objective − lower bound, absolute; from (9), or from (9a) for features h >= 0.
+    nonnegative : bool
+        Whether features are >= 0.
+    """
+    lam = objective.lam * (np.sqrt(2.0) if nonnegative else 1.0)
+    return float(lam + np.sqrt(distribution.tau(objective.target).max() * max(gap, 0.0)))
+
+
+def prediction_sigma(
+    probabilities: np.ndarray, distribution: LabelDistribution, objective: Objective, *, multiplicity: int | None = None
+) -> np.ndarray:
+    """All K − 1 singular values of F = τ(p − 1/K) D^{1/2} on 1^⊥, descending, or of F_m / √w_m: theory.md (20).
+
+    Parameters
+    ----------
+    probabilities : ndarray, shape (S, K)
+        Predictions, averaged over the samples of each label set.
+    """
+    weights = distribution.weights
+    if multiplicity is not None:
+        rows = distribution.multiplicity == multiplicity
+        weights = np.where(rows, weights, 0.0) / weights[rows].sum()
+    scale = np.sqrt(weights) * distribution.tau(objective.target)
+    sigma = np.linalg.svd(scale[:, None] * probabilities @ contrast_basis(distribution.classes), compute_uv=False)
+    return np.pad(sigma, (0, max(0, distribution.classes - 1 - len(sigma))))
+
+
+def spectral_laws(
+    probabilities: np.ndarray, distribution: LabelDistribution, objective: Objective, bound: float
+) -> list[Law]:
+    """(20): σ_{K−1}(F) >= √κ_pool − λ, and σ_{K−1}(F_m/√w_m) >= a_m √κ_m − λ/√w_m for every multiplicity.
+
+    Parameters
+    ----------
+    probabilities : ndarray, shape (S, K)
+    bound : float
+        On ‖R‖₂, see `radius`.
+    """
+    kappa = pooled_spectrum(distribution, objective.target).kappa
+    left = prediction_sigma(probabilities, distribution, objective)[-1]
+    laws = [Law(None, float(left), float(np.sqrt(max(kappa, 0.0)) - bound))]
+    for m in distribution.multiplicities:
+        share = float(distribution.weights[distribution.multiplicity == m].sum())
+        scale = 1 / m if objective.target == "normalised" else 1.0
+        right = scale * np.sqrt(max(multiplicity_spectrum(distribution, m).kappa, 0.0)) - bound / np.sqrt(share)
+        left = prediction_sigma(probabilities, distribution, objective, multiplicity=m)[-1]
+        laws.append(Law(m, float(left), float(right)))
+    return laws
+
+
+def deviation_law(
+    probabilities: np.ndarray, distribution: LabelDistribution, objective: Objective, bound: float
+) -> Law:
+    """(20): the bound on ‖R‖₂ is at least max_i |σ_i(F) − √λ_i(C_pool)|, over the eigenvalues that are known."""
+    eigenvalues = pooled_spectrum(distribution, objective.target).eigenvalues
+    sigma = prediction_sigma(probabilities, distribution, objective)
+    if len(eigenvalues) < len(sigma):  # of many classes the spectrum has the two ends only
+        sigma = sigma[[0, -1]]
+    return Law(None, bound, float(np.abs(sigma - np.sqrt(np.maximum(eigenvalues, 0.0))).max()))
+
+
+def margin_laws(
+    logits: np.ndarray, distribution: LabelDistribution, objective: Objective, bound: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(21): the smallest margin z_a − z_b, a in S, b not in S, and ½ ln(w_S t_S²/λ² − 1), both of shape (S,).
+
+    The right side is −inf where the logarithm is not defined; the left side is inf for the set of all classes.
+    """
+    labels = distribution.multi_hot() > 0
+    left = np.where(labels, logits, np.inf).min(axis=1) - np.where(labels, -np.inf, logits).max(axis=1)
+    scale = distribution.tau(objective.target) / distribution.multiplicity  # t_S
+    inside = distribution.weights * scale**2 / bound**2 - 1
+    return left, 0.5 * np.log(inside, out=np.full_like(inside, -np.inf), where=inside > 0)
+
+
+def pair_laws(
+    logits: np.ndarray, distribution: LabelDistribution, objective: Objective, bound: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(22): rms_S(τ(z_a − z_b))/√2 and 2(√κ_ab − λ) of every pair of classes, both of shape (K, K)."""
+    scaled = (np.sqrt(distribution.weights) * distribution.tau(objective.target))[:, None] * logits
+    own = (scaled**2).sum(axis=0)
+    squared = np.maximum(own[:, None] + own[None, :] - 2 * scaled.T @ scaled, 0.0)
+    return np.sqrt(squared / 2), 2 * (np.sqrt(pair_kappa(distribution, objective)) - bound)
+
+
+def residual_sigma(probabilities: np.ndarray, distribution: LabelDistribution, objective: Objective) -> np.ndarray:
+    """σ(R)/λ on 1^⊥, all K − 1 of them, descending: theory.md (23).
+
+    At a critical point those with directions in W are 1; a value above 1 shows a direction that is missing, so that
+    the point is stationary but not optimal.
+    """
+    rows = residual_matrix(probabilities, distribution, objective.target) @ contrast_basis(distribution.classes)
+    sigma = np.linalg.svd(rows, compute_uv=False)
+    return np.pad(sigma, (0, max(0, distribution.classes - 1 - len(sigma)))) / objective.lam
+
+
+def isotropic(distribution: LabelDistribution) -> bool:
+    """Whether C_m ∝ P for every multiplicity present: then tag-wise averaging is exact, theory.md (24).
+
+    With a bias this also needs equal class frequencies, which δ_m = 0 implies unless K = 2m; both are checked.
+    """
+    for m in distribution.multiplicities:
+        if m == distribution.classes:
+            continue
+        frequency = distribution.class_counts(m)
+        if (
+            np.ptp(frequency) > _ISOTROPIC * frequency.max()
+            or multiplicity_spectrum(distribution, m).anisotropy > _ISOTROPIC
+        ):
+            return False
+    return True
+
+
+def laws(distribution: LabelDistribution, objective: Objective, optimum: Optimum) -> dict[str, Any]:
+    """All laws at the certified optimum, for the theory file; ‖R‖₂ is bounded with the optimum's own gap.
+
+    Returns
+    -------
+    dict
+        ``radius``; ``spectral`` (20): pooled (multiplicity None) and per multiplicity; ``deviation`` (20);
+        ``margins`` (21) per multiplicity and ``pairs`` (22): the tightest instance, how many say something, and their
+        median tightness; ``residual_sigma`` (23); ``isotropic`` (24).
+    """
+    bound = radius(distribution, objective, optimum.objective - optimum.dual_bound)
+    spectral = spectral_laws(optimum.probabilities, distribution, objective, bound)
+    left, right = margin_laws(optimum.logits, distribution, objective, bound)
+    margins = []
+    for m in distribution.multiplicities:
+        rows = np.flatnonzero(distribution.multiplicity == m)
+        names = [[distribution.class_names[k] for k in distribution.label_sets[s]] for s in rows]
+        margins.append({"multiplicity": m, **_tightest(left[rows], right[rows], names)})
+    first, second = np.triu_indices(distribution.classes, 1)
+    left, right = (side[first, second] for side in pair_laws(optimum.logits, distribution, objective, bound))
+    names = [[distribution.class_names[k] for k in pair] for pair in zip(first, second, strict=True)]
+    return {
+        "radius": bound,
+        "spectral": [_entry(law) for law in spectral],
+        "deviation": _entry(deviation_law(optimum.probabilities, distribution, objective, bound)),
+        "margins": margins,
+        "pairs": _tightest(left, right, names),
+        "residual_sigma": residual_sigma(optimum.probabilities, distribution, objective),
+        "isotropic": isotropic(distribution),
+    }
+
+
+def _entry(law: Law) -> dict[str, Any]:
+    return asdict(law) | {"tightness": law.tightness}
+
+
+def _tightest(left: np.ndarray, right: np.ndarray, names: Iterable[list[str]]) -> dict[str, Any]:
+    """The instance with the largest right / left among those with a positive right side, and a summary of these."""
+    applicable = right > 0
+    summary: dict[str, Any] = {"instances": len(left), "applicable": int(applicable.sum())}
+    if not applicable.any():
+        return summary | {"classes": None, "left": None, "right": None, "tightness": None, "median_tightness": None}
+    ratio = np.divide(right, left, out=np.full_like(right, -np.inf), where=applicable)
+    best = int(ratio.argmax())
+    return summary | {
+        "classes": list(names)[best],
+        "left": float(left[best]),
+        "right": float(right[best]),
+        "tightness": float(ratio[best]),
+        "median_tightness": float(np.median(ratio[applicable])),
+    }
