@@ -1,0 +1,156 @@
+"""The theory stage's one result: everything that label sets, counts and an objective say, before any training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ncpipe.labels import LabelDistribution, contrast_classes
+from ncpipe.naming import parse_label_set
+from ncpipe.objective import Objective
+from ncpipe.stores import write_json
+from ncpipe.synthesis import fit_synthesis, tagwise_residuals
+from ncpipe.theory.bound import spectral_bound
+from ncpipe.theory.laws import laws
+from ncpipe.theory.optimum import Optimum, solve
+from ncpipe.theory.relu import solve_relu
+from ncpipe.theory.spectrum import Spectrum, kappa_covariance, multiplicity_spectrum, pooled_spectrum
+from ncpipe.theory.thresholds import thresholds
+
+# Part of the settings of the workflow's rule: raise it when a change here or behind it changes results.
+THEORY_VERSION = 1
+
+
+def analyse(distribution: LabelDistribution, objective: Objective, *, seed: int = 0) -> dict[str, Any]:
+    """Compute the theory file of one label distribution under one objective, as plain builtins.
+
+    Parameters
+    ----------
+    distribution : LabelDistribution
+    objective : Objective
+    seed : int
+        Seeds the search for the optimum with h >= 0, and bootstrap and permutations of the synthesis.
+
+    Returns
+    -------
+    dict
+        Keys distribution, objective, spectrum (1)-(6), optimum (7)-(9), relu (9a), bound (10), thresholds (11), laws
+        (20)-(22), synthesis (12) and tagwise. Undefined numbers are None. Equal input gives equal output.
+    """
+    optimum = solve(distribution, objective)
+    bound = dataclasses.asdict(spectral_bound(distribution, objective))
+    bound["ratio"] = None if bound["value"] is None else _ratio(bound["value"], optimum.objective)
+    return _plain({
+        "distribution": _describe(distribution),
+        "objective": {
+            "target": objective.target,
+            "lambda_w": objective.lambda_w,
+            "lambda_h": objective.lambda_h,
+            "lambda_b": objective.lambda_b,
+            "bias": objective.use_bias,
+            "lam": objective.lam,
+        },
+        "spectrum": _spectra(distribution, objective),
+        "optimum": dataclasses.asdict(optimum),
+        "relu": dataclasses.asdict(solve_relu(distribution, objective, seed=seed)),
+        "bound": bound,
+        "thresholds": thresholds(distribution, objective),
+        "laws": laws(distribution, objective, optimum),
+        "synthesis": fit_synthesis(optimum.prototypes, optimum.weight, distribution, seed=seed),
+        "tagwise": _tagwise(distribution, optimum),
+    })  # fmt: skip
+
+
+def write_theory(
+    counts: Mapping[str, float],
+    classes: int,
+    class_names: Sequence[str],
+    objective_entry: Mapping[str, Any],
+    path: Path,
+    *,
+    seed: int = 0,
+) -> None:
+    """Analyse ``{"0": 140, ..., "8+9": 20}`` under an entry of ``objectives`` and write the theory file.
+
+    Raises
+    ------
+    InputError
+        If the counts are not a label distribution.
+    """
+    distribution = LabelDistribution.from_counts(
+        {parse_label_set(name): count for name, count in counts.items()}, classes, class_names=class_names
+    )
+    write_json(path, analyse(distribution, Objective.from_config(dict(objective_entry)), seed=seed))
+
+
+def _describe(distribution: LabelDistribution) -> dict[str, Any]:
+    return {
+        "classes": distribution.classes,
+        "samples": distribution.samples,
+        "unlabelled": distribution.unlabelled,
+        "class_names": distribution.class_names,
+        "label_sets": distribution.label_sets,
+        "counts": distribution.counts,
+    }
+
+
+def _spectra(distribution: LabelDistribution, objective: Objective) -> dict[str, Any]:
+    names, multiplicity = distribution.class_names, distribution.multiplicity
+    multiplicities = []
+    for m in distribution.multiplicities:
+        samples = float(distribution.counts[multiplicity == m].sum())
+        multiplicities.append({
+            "m": m,
+            "samples": samples,
+            "share": samples / distribution.samples,
+            **_spectrum(multiplicity_spectrum(distribution, m), names),
+            "kappa_covariance": kappa_covariance(distribution, m),
+        })  # fmt: skip
+    return {
+        "multiplicities": multiplicities,
+        "pooled": _spectrum(pooled_spectrum(distribution, objective.target), names),
+    }
+
+
+def _spectrum(spectrum: Spectrum, class_names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "kappa": spectrum.kappa,
+        "kappa_max": spectrum.kappa_max,
+        "anisotropy": spectrum.anisotropy,
+        "eigenvalues": spectrum.eigenvalues,
+        "weakest": {
+            "contrast": spectrum.weakest,
+            "classes": contrast_classes(spectrum.weakest, class_names),
+        },
+    }
+
+
+def _tagwise(distribution: LabelDistribution, optimum: Optimum) -> list[dict[str, Any]]:
+    return [
+        {"multiplicity": m, **tagwise_residuals(optimum.prototypes, distribution, m)._asdict()}
+        for m in distribution.multiplicities
+        if m >= 2
+    ]
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None
+
+
+def _plain(value: Any) -> Any:
+    """Builtins that JSON holds, all the way down: arrays as lists, numbers that are not finite as None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
