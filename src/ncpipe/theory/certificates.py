@@ -13,6 +13,7 @@ from ncpipe.theory.losses import Loss
 # A dual point is pulled this far (relatively) inside the ball ‖g D^{1/2}‖_2 <= λ: more than the rounding of the
 # norm itself, so that the constraint truly holds and the bound stays a bound.
 _INSIDE = 64 * np.finfo(float).eps
+_BALANCED = 1e-12  # largest Σ_S w_S g_S that is taken for the rounding of 0
 
 # The third derivative of a softmax or sigmoid loss is bounded by its second times the largest change of a logit:
 # within the first length Newton's step always descends (and its size need not be judged from values that rounding
@@ -84,12 +85,17 @@ def spectral_norm(rows: np.ndarray) -> float:
 
 
 def dual_value(gradient: np.ndarray, loss: Loss, weights: np.ndarray, objective: Objective) -> float:
-    """Right side of (9) at a feasible dual point; feasibility is the caller's."""
+    """Right side of (9) at a dual point inside the ball and the box, which is the caller's to see to.
+
+    With a free bias it is -inf where Σ_S w_S g_S is not 0: nothing is proven there.
+    """
     value = float(weights @ loss.dual(gradient))
+    if objective.bias == "none":
+        return value
+    mean = weights @ gradient  # (K,)
     if objective.bias == "penalised":
-        mean = weights @ gradient  # (K,)
-        value -= float(mean @ mean) / (2 * objective.lambda_b)
-    return value
+        return value - float(mean @ mean) / (2 * objective.lambda_b)
+    return value if np.abs(mean).max() <= _BALANCED * max(1.0, float(np.abs(gradient).max())) else -np.inf
 
 
 def shrink(gradient: np.ndarray, loss: Loss, weights: np.ndarray, objective: Objective) -> Certificate:
