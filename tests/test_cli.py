@@ -1,0 +1,155 @@
+"""The command line: light to start, plain in what it says, honest in its exit code."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ncpipe import __version__, cli
+from ncpipe.cli import main
+from ncpipe.stores import Array, EpochArray, EpochWriter, Store, write_json, write_store
+
+SECONDS_TO_HELP = 0.5
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A results folder with a data set, a finished run, and a run that is still training."""
+    root = tmp_path / "results"
+    data = root / "data/tiny"
+    write_store(data / "images.zarr", {"images": Array(("sample",), np.arange(3), "images")}, attributes={})
+    write_json(data / "manifest.json", {"store": "images.zarr", "store_digest": Store(data / "images.zarr").digest()})
+    for name in ("finished", "running"):
+        folder = root / "train" / name
+        writer = EpochWriter.create(
+            folder / "features.zarr", epochs=[0, 1], arrays={"x": EpochArray(("sample",), (4,), "float32", "x")},
+            static={}, attributes={},
+        )  # fmt: skip
+        writer.write(0, {"x": np.arange(4)})
+        if name == "finished":
+            writer.write(1, {"x": np.arange(4)})
+            digest = Store(folder / "features.zarr").digest()
+            write_json(folder / "manifest.json", {"store": "features.zarr", "store_digest": digest})
+    return root
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    probe = (
+        "import sys, ncpipe.cli\n"
+        "try:\n    ncpipe.cli.main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(*(m for m in ('torch', 'numpy', 'zarr', 'xarray', 'scipy', 'matplotlib') if m in sys.modules))"
+    )
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - began)
+    assert "usage: ncpipe" in done.stdout
+    assert "verify" in done.stdout
+    assert done.stdout.splitlines()[-1] == ""
+    assert min(seconds) < SECONDS_TO_HELP
+
+
+def test_every_command_has_help(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    commands = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("    ")]
+    assert {"verify", "train", "show"} <= set(commands) - {"COMMAND"}
+    for command in sorted(set(commands) - {"COMMAND"}):
+        with pytest.raises(SystemExit) as caught:
+            main([command, "--help"])
+        assert caught.value.code == 0
+        assert f"usage: ncpipe {command}" in capsys.readouterr().out
+
+
+def test_version_and_no_command(capsys: pytest.CaptureFixture) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ncpipe {__version__}\n"
+    assert main([]) == 0
+    assert "usage: ncpipe" in capsys.readouterr().out
+
+
+def test_verify_finds_all_well(results: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["verify", str(results)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        f"ok    {results}/data/tiny/images.zarr",
+        f"ok    {results}/train/finished/features.zarr",
+        f"ok    {results}/train/running/features.zarr",
+        "3 stores checked, 0 faults",
+    ]
+
+
+def test_verify_names_every_fault(results: Path, capsys: pytest.CaptureFixture) -> None:
+    (results / "train/finished/features.zarr/x/c/1/0").unlink()
+    shutil.rmtree(results / "data/tiny/images.zarr")
+    write_json(results / "train/running/manifest.json", {"store": "features.zarr", "store_digest": "0" * 64})
+    (results / "broken").mkdir()
+    (results / "broken/manifest.json").write_text("{}")
+    assert main(["verify", str(results)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:-1] == [
+        f"FAULT {results}/broken/manifest.json: damaged, it lacks 'store'",
+        f"FAULT {results}/data/tiny/images.zarr: no store here (zarr.json is missing)",
+        f"FAULT {results}/train/finished/features.zarr: array 'x', epoch 1: missing or damaged (its values do not "
+        "match the stored digest)",
+        f"FAULT {results}/train/running/features.zarr: is not the store that {results}/train/running/manifest.json "
+        "describes",
+    ]
+    assert lines[-1].endswith("4 faults")
+
+
+def test_verify_checks_the_history_against_its_manifest(results: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = results / "train/finished"
+    digest = Store(folder / "features.zarr").digest()
+    write_json(folder / "manifest.json", {"store": "features.zarr", "store_digest": digest, "history_sha256": "0" * 64})
+    (folder / "history.csv").write_text("epoch,learning_rate,loss\n")
+    assert main(["verify", str(folder)]) == 1
+    assert f"FAULT {folder}/history.csv: missing, or not the history" in capsys.readouterr().out
+
+
+def test_verify_leaves_out_what_is_superseded(results: Path, capsys: pytest.CaptureFixture) -> None:
+    aside = results / "train/finished/superseded"
+    shutil.copytree(results / "train/running/features.zarr", aside / "features.zarr")
+    write_json(aside / "manifest.json", {"store": "features.zarr", "store_digest": "0" * 64})
+    assert main(["verify", str(results)]) == 0
+    assert "3 stores checked" in capsys.readouterr().out
+    # A results folder may itself lie under such a name.
+    moved = results.rename(results.with_name("superseded"))
+    assert main(["verify", str(moved)]) == 0
+    assert "3 stores checked" in capsys.readouterr().out
+
+
+def test_verify_of_nothing_is_an_error_not_a_success(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["verify", str(tmp_path / "absent")]) == 2
+    assert capsys.readouterr().err == f"ncpipe verify: {tmp_path}/absent: no such folder\n"
+    assert main(["verify", str(tmp_path)]) == 2
+    assert "holds no store and no manifest" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_without_a_traceback(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ncpipe.verify.verify_results", interrupted)
+    assert main(["verify", str(results)]) == cli.EXIT_INTERRUPTED
+
+
+def test_a_closed_pipe_is_quiet(results: Path) -> None:
+    script = "import sys; from ncpipe.cli import main; sys.exit(main(sys.argv[1:]))"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, "verify", str(results)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == cli.EXIT_FAULT
