@@ -26,7 +26,6 @@ from ncpipe.stores import (
     digest_values,
     exclusive,
     hash_json,
-    open_dataset,
     read_json,
     space_errors,
     write_atomically,
@@ -411,18 +410,6 @@ def test_interrupted_whole_store_never_passes(
     assert Store(path).verify() == []
     np.testing.assert_array_equal(Store(path).static("images")["images"], wanted["images"].values)
     assert [p.name for p in tmp_path.iterdir()] == ["images.zarr"]
-
-
-def test_open_dataset_refuses_a_store_that_its_manifest_does_not_describe(tmp_path: Path) -> None:
-    write_store(tmp_path / "images.zarr", static_arrays(0), attributes={})
-    write_json(tmp_path / "manifest.json", {"store_digest": Store(tmp_path / "images.zarr").digest()})
-    open_dataset(tmp_path)
-    write_store(tmp_path / "images.zarr", static_arrays(1), attributes={})
-    with pytest.raises(StoreError, match=r"images\.zarr: is not the store that .*manifest\.json describes"):
-        open_dataset(tmp_path)
-    (tmp_path / "manifest.json").unlink()
-    with pytest.raises(StoreError, match=r"manifest\.json: missing"):
-        open_dataset(tmp_path)
 
 
 # --- small files ----------------------------------------------------------------------------------------------------

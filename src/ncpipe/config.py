@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 from ncpipe.data.registry import BASE_SETS, base_capacity
 from ncpipe.errors import ConfigError, InputError
-from ncpipe.naming import LabelSet, label_set_name
+from ncpipe.naming import LabelSet, label_set_name, parse_label_set
 
 Config = Mapping[str, Any]
 NETWORK_KEYS = {
@@ -393,11 +393,6 @@ def balanced_counts(per_set: Sequence[int], classes: int) -> dict[LabelSet, int]
         if count
         for label_set in combinations(range(classes), m)
     }
-
-
-def parse_label_set(name: str) -> LabelSet:
-    """Classes of a label set written ``"3"`` or ``"7+0"``, ascending."""
-    return tuple(sorted(map(int, name.split("+"))))
 
 
 def setting_counts(dataset: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str, int]:

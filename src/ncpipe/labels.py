@@ -167,7 +167,7 @@ class LabelDistribution:
                 found = dense[row, column]
                 raise InputError(f"label matrix: found {found} at row {row}, column {column}; allowed are 0 and 1")
             labels = sparse.csr_array(dense.astype(np.float64))
-        matrix = sparse.csr_array(labels, dtype=np.float64)
+        matrix = sparse.csr_array(labels, dtype=np.float64, copy=True)  # what follows works in place
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
         if matrix.nnz and not np.all(matrix.data == 1.0):
@@ -234,35 +234,3 @@ class LabelDistribution:
     def as_counts(self) -> dict[LabelSet, float]:
         """Return ``{label set: samples}``, the inverse of `from_counts`."""
         return dict(zip(self.label_sets, self.counts.tolist(), strict=True))
-
-
-def select_samples(index: np.ndarray, label_sets: np.ndarray, counts: Mapping[str, int]) -> np.ndarray:
-    """Positions of a setting's samples in a balanced data set: the first n_S of each label set, in store order.
-
-    Parameters
-    ----------
-    index : ndarray of int, shape (N,)
-        Label set of each stored sample.
-    label_sets : ndarray, shape (S, K)
-        Multi-hot label sets.
-    counts : mapping of str to int
-        ``{label set name: samples}``, names as `label_set_name` writes them.
-
-    Returns
-    -------
-    ndarray of int64, ascending
-        Smaller counts give subsets of larger ones, so settings are nested.
-
-    Raises
-    ------
-    InputError
-        If the data set has no such label set, or too few samples of it.
-    """
-    chosen = []
-    names = {label_set_name(np.flatnonzero(row)): position for position, row in enumerate(label_sets)}
-    for name, count in counts.items():
-        stored = np.flatnonzero(index == names[name]) if name in names else np.empty(0, np.int64)
-        if len(stored) < count:
-            raise InputError(f"label set {name}: {count} samples asked for, the data set has {len(stored)}")
-        chosen.append(stored[:count])
-    return np.sort(np.concatenate(chosen))

@@ -10,3 +10,8 @@ LabelSet = tuple[int, ...]
 def label_set_name(label_set: Iterable[int], class_names: Sequence[str] | None = None) -> str:
     """Name of a label set as users write it: ``"3"``, ``"0+7"``, or joined class names."""
     return "+".join(str(k) if class_names is None else class_names[k] for k in label_set)
+
+
+def parse_label_set(name: str) -> LabelSet:
+    """Classes of a label set written ``"3"`` or ``"7+0"``, ascending."""
+    return tuple(sorted(map(int, name.split("+"))))

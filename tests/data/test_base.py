@@ -119,7 +119,7 @@ def test_registry_imports_nothing_heavy():
 
 
 def test_data_stage_imports_no_torch():
-    modules = "ncpipe.data.synthesise, ncpipe.data.selection, ncpipe.data.picture"
+    modules = "ncpipe.data.synthesise, ncpipe.datasets, ncpipe.data.picture"
     code = f"import sys, {modules}; print('torch' in sys.modules, 'sklearn' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False False"

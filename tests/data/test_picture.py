@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ncpipe.data.picture import draw_samples
-from ncpipe.data.selection import open_dataset
 from ncpipe.data.synthesise import synthesise
+from ncpipe.datasets import open_dataset
 
 
 def test_equal_data_give_equal_bytes(tmp_path, tiny_spec, log):

@@ -15,8 +15,8 @@ import pytest
 from ncpipe import stores
 from ncpipe.data.base import load_base
 from ncpipe.data.compose import canonical_label_sets
-from ncpipe.data.selection import open_dataset
 from ncpipe.data.synthesise import synthesise
+from ncpipe.datasets import open_dataset
 from ncpipe.errors import InputError, StoreError
 from ncpipe.stores import Store, hash_json, read_json
 

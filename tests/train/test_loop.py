@@ -16,12 +16,13 @@ import torch
 
 from ncpipe import objective as numpy_objective
 from ncpipe.config import setting_counts
+from ncpipe.datasets import select
 from ncpipe.errors import DivergenceError, InputError, StoreError
-from ncpipe.labels import select_samples
+from ncpipe.naming import parse_label_set
 from ncpipe.objective import Objective
 from ncpipe.progress import Progress, clock
 from ncpipe.stores import Store, read_json
-from ncpipe.streams import stream
+from ncpipe.streams import permutations, stream
 from ncpipe.train import TRAIN_VERSION, loop
 from ncpipe.train.loop import Split, Trainer, learning_rate, resolve_device
 
@@ -69,7 +70,7 @@ class NumpyRun:
         momentum = {name: np.zeros_like(value) for name, value in values.items()}
         for epoch in range(self.settings["epochs"]):
             lr = learning_rate(recipe, epoch, self.settings["epochs"])
-            order = stream(self.settings["seed"], "order", epoch).permutation(len(self.x))
+            order = permutations(stream(self.settings["seed"], "order", epoch), 1, len(self.x))[0]
             for start in range(0, len(order), recipe["batch"]):
                 batch = order[start : start + recipe["batch"]]
                 gradients = self.gradients(values, batch)
@@ -100,7 +101,8 @@ def test_training_agrees_with_numpy(
         counts=setting_counts(spec, {"profile": "step", "ratio": 0.5}),
     )  # fmt: skip
     store = Store(data / "images.zarr").load()
-    chosen = select_samples(store["label_set_train"].values, store["label_sets"].values, settings["counts"])
+    counts = {parse_label_set(name): count for name, count in settings["counts"].items()}
+    chosen = select(store["label_set_train"].values, store["label_sets"].values, counts)
     labels = store["label_sets"].values[store["label_set_train"].values[chosen]]
     assert len(chosen) == 105  # 32 + 32 + 32 + 9
 
@@ -179,7 +181,7 @@ def test_seed_decides_the_run_and_settings_take_the_first_samples(train: Train, 
 def test_no_host_sync_inside_an_epoch(data: Path, monkeypatch: pytest.MonkeyPatch, make_settings: Make) -> None:
     """A device never waits for the host: one number is fetched, at the end of the epoch."""
     settings = make_settings(recipe__batch=8)
-    train, _ = loop.load_split(Store(data / "images.zarr"), "train", settings, torch.device("cpu"))
+    train, _ = loop.load_split(data, "train", settings, torch.device("cpu"))
     trainer = Trainer(settings, train, torch.device("cpu"))
     fetched = []
     for name in ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__"):
@@ -346,7 +348,7 @@ def test_damaged_data_set_is_refused(data: Path, train: Train, tmp_path: Path, m
 
 
 def test_more_samples_than_the_data_set_has(train: Train, make_settings: Make) -> None:
-    with pytest.raises(InputError, match=r"label set 3: 9 samples asked for, the data set has 8"):
+    with pytest.raises(InputError, match=r"label set 3: found count 9; allowed are 0 to 8, the samples stored"):
         train(make_settings(counts={"3": 9}))
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from ncpipe.data import readers
 from ncpipe.data.registry import BaseSet, folder_of, known_base_set
-from ncpipe.data.streams import permutations, stream
+from ncpipe.datasets import Split
 from ncpipe.errors import InputError
 from ncpipe.stores import digest_values
+from ncpipe.streams import permutations, stream
 
-Split = Literal["train", "test"]
 SPLITS: tuple[Split, Split] = ("train", "test")
 
 

@@ -26,10 +26,10 @@ from typing import Literal
 
 import numpy as np
 
-from ncpipe.data.base import Split
-from ncpipe.data.streams import integers, permutations, stream
+from ncpipe.datasets import Split
 from ncpipe.errors import InputError
 from ncpipe.naming import LabelSet, label_set_name
+from ncpipe.streams import integers, permutations, stream
 
 Style = Literal["mnist", "cifar"]
 Placement = Literal["reference", "random"]

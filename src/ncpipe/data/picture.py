@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ncpipe.data.selection import DataSplit, open_dataset
+from ncpipe.datasets import DataSplit, open_dataset
 from ncpipe.naming import LabelSet, label_set_name
 from ncpipe.stores import read_json, write_atomically
 

@@ -14,6 +14,7 @@ import shutil
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -24,8 +25,9 @@ from torch import Tensor, nn
 
 import ncpipe
 from ncpipe.config import Run
+from ncpipe.datasets import DataSplit, dataset_store, open_dataset, select
 from ncpipe.errors import DivergenceError, InputError, StateMismatchError, StoreError
-from ncpipe.labels import select_samples
+from ncpipe.naming import parse_label_set
 from ncpipe.progress import Progress, clock
 from ncpipe.stores import (
     Array,
@@ -34,12 +36,11 @@ from ncpipe.stores import (
     Store,
     exclusive,
     hash_json,
-    open_dataset,
     space_errors,
     write_atomically,
     write_json,
 )
-from ncpipe.streams import stream
+from ncpipe.streams import permutations, stream
 from ncpipe.train import TRAIN_VERSION
 from ncpipe.train.networks import build_backbone, build_classifier
 from ncpipe.train.objective import batch_loss, error_and_score, objective_terms
@@ -142,8 +143,8 @@ class Trainer:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
 
     def _order(self) -> Tensor:
-        rng = stream(self.settings["seed"], "order", self.epoch)
-        return torch.from_numpy(rng.permutation(len(self.train))).to(self.device)
+        generator = stream(self.settings["seed"], "order", self.epoch)
+        return torch.from_numpy(permutations(generator, 1, len(self.train))[0]).to(self.device)
 
     def run_epoch(self, stop: Stop) -> float | None:
         """Train to the end of the current epoch, from wherever in it the state stands.
@@ -275,18 +276,20 @@ class Stop:
         signal.signal(signal.SIGTERM, self._previous)
 
 
-def load_split(store: Store, split: str, settings: Mapping[str, Any], device: torch.device) -> tuple[Split, np.ndarray]:
-    """Load one split to the device, and the label-set index of each of its samples.
+def load_split(
+    folder: Path, split: Literal["train", "test"], settings: Mapping[str, Any], device: torch.device
+) -> tuple[Split, DataSplit]:
+    """Load one split of a data set, as it is stored and on the device.
 
     The training split is the setting's selection; the test split is whole.
     """
-    loaded = store.static(f"images_{split}", f"label_set_{split}", "label_sets")
-    index, label_sets = loaded[f"label_set_{split}"].values, loaded["label_sets"].values
-    images = loaded[f"images_{split}"].values
+    data = open_dataset(folder, split)
     if split == "train":
-        chosen = select_samples(index, label_sets, settings["counts"])
-        images, index = images[chosen], index[chosen]
-    return Split(images, label_sets[index], settings["objective"]["target"], device), index
+        counts = {parse_label_set(name): count for name, count in settings["counts"].items()}
+        chosen = select(data.label_set, data.label_sets, counts)
+        data = replace(data, images=data.images[chosen], label_set=data.label_set[chosen])
+    labels = data.label_sets[data.label_set]
+    return Split(data.images, labels, settings["objective"]["target"], device), data
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -302,34 +305,28 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 
 
 def _create_store(
-    run: _Run,
-    settings: Mapping[str, Any],
-    trainer: Trainer,
-    store: Store,
-    train_index: np.ndarray,
-    test_index: np.ndarray | None,
+    run: _Run, settings: Mapping[str, Any], trainer: Trainer, train: DataSplit, test: DataSplit | None
 ) -> EpochWriter:
-    label_sets = store.static("label_sets")["label_sets"].values
     width, classes = trainer.classifier.in_features, trainer.classifier.out_features
     arrays = {
-        "features_train": EpochArray(("train_sample", "feature"), (len(train_index), width), "float32", "features"),
+        "features_train": EpochArray(("train_sample", "feature"), (len(train.label_set), width), "float32", "features"),
         "classifier_weight": EpochArray(("class", "feature"), (classes, width), "float32", "classifier weight"),
         "classifier_bias": EpochArray(("class",), (classes,), "float32", "classifier bias"),
     } | {name: EpochArray((), (), "float64", text) for name, text in SCALARS.items()}
     static = {
-        "label_sets": Array(("label_set", "class"), label_sets, "multi-hot label sets"),
-        "label_set_train": Array(("train_sample",), train_index, "label set of each training sample"),
+        "label_sets": Array(("label_set", "class"), train.label_sets, "multi-hot label sets"),
+        "label_set_train": Array(("train_sample",), train.label_set, "label set of each training sample"),
     }
-    if test_index is not None:
-        sizes = (len(test_index), width)
+    if test is not None:
+        sizes = (len(test.label_set), width)
         arrays["features_test"] = EpochArray(("test_sample", "feature"), sizes, "float32", "features")
         arrays |= {name: EpochArray((), (), "float64", text) for name, text in TEST_SCALARS.items()}
-        static["label_set_test"] = Array(("test_sample",), test_index, "label set of each test sample")
+        static["label_set_test"] = Array(("test_sample",), test.label_set, "label set of each test sample")
     attributes = {
         **settings["run"],
         "objective": settings["objective"],
         "architecture": settings["network"]["architecture"],
-        "class_names": store.attrs["class_names"],
+        "class_names": list(train.class_names),
     }
     return EpochWriter.create(
         run.store, epochs=settings["checkpoints"], arrays=arrays, static=static, attributes=attributes
@@ -466,8 +463,8 @@ def train_run(
     """
     torch.set_num_threads(threads)
     chosen = resolve_device(device)
-    store = open_dataset(data)
-    identity = {"settings": settings, "algorithm_version": TRAIN_VERSION, "data": store.digest()}
+    digest = dataset_store(data).digest()
+    identity = {"settings": settings, "algorithm_version": TRAIN_VERSION, "data": digest}
     run = _Run(folder, identity)
     environment = {
         "python": platform.python_version(),
@@ -485,26 +482,26 @@ def train_run(
             run.remove_superseded()
             log.info("already finished: all stored digests verified")
             return
-        _train(run, settings, state, store, environment, chosen, stop, log)
+        _train(run, settings, state, data, environment, chosen, stop, log)
 
 
 def _train(
     run: _Run,
     settings: Mapping[str, Any],
     state: tuple[dict[str, Any], dict[str, np.ndarray]] | None,
-    store: Store,
+    data: Path,
     environment: dict[str, Any],
     device: torch.device,
     stop: Stop,
     log: logging.Logger,
 ) -> None:
-    train, train_index = load_split(store, "train", settings, device)
+    train, train_data = load_split(data, "train", settings, device)
     trainer = Trainer(settings, train, device)
-    test, test_index = (None, None) if trainer.free else load_split(store, "test", settings, device)
+    test, test_data = (None, None) if trainer.free else load_split(data, "test", settings, device)
     checkpoints, epochs, name = settings["checkpoints"], settings["epochs"], Run(**settings["run"]).name
 
     if state is None:
-        writer = _create_store(run, settings, trainer, store, train_index, test_index)
+        writer = _create_store(run, settings, trainer, train_data, test_data)
         losses: list[float] = []
         digests, finished = writer.digests, writer.finished
     else:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ncpipe.data.streams import integers, permutations, stream
+from ncpipe.streams import integers, permutations, stream
 
 FROZEN_INTEGERS = [5, 6, 0, 4, 2, 4, 2, 6]
 FROZEN_PERMUTATIONS = [[3, 2, 1, 0, 4], [4, 2, 0, 1, 3]]

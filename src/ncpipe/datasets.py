@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from ncpipe.data.base import Split
 from ncpipe.errors import InputError, StoreError
 from ncpipe.naming import LabelSet, label_set_name
 from ncpipe.stores import Store, read_json
+
+Split = Literal["train", "test"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +42,8 @@ class DataSplit:
     store_digest: str
 
 
-def open_dataset(folder: Path, split: Split) -> DataSplit:
-    """Read one split of the data set in `folder`.
+def dataset_store(folder: Path) -> Store:
+    """Open the image store of the data set in `folder`, having checked that it is the one its manifest describes.
 
     Raises
     ------
@@ -55,6 +57,18 @@ def open_dataset(folder: Path, split: Split) -> DataSplit:
             f"{store.path}: found digest {store.digest()}; its manifest allows {manifest.get('store_digest')} only: "
             "make the data set again"
         )
+    return store
+
+
+def open_dataset(folder: Path, split: Split) -> DataSplit:
+    """Read one split of the data set in `folder`.
+
+    Raises
+    ------
+    StoreError
+        See `dataset_store`; also if an array of the split is damaged.
+    """
+    store = dataset_store(folder)
     arrays = store.static(f"images_{split}", f"label_set_{split}", f"base_index_{split}", "label_sets")
     return DataSplit(
         images=arrays[f"images_{split}"].values,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncpipe.data.selection import open_dataset, select
 from ncpipe.data.synthesise import synthesise
+from ncpipe.datasets import open_dataset, select
 from ncpipe.errors import InputError, StoreError
 from ncpipe.stores import read_json, write_json
 
