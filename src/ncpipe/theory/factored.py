@@ -17,6 +17,8 @@ from ncpipe.theory.certificates import Minimum, certify
 from ncpipe.theory.losses import Loss
 
 _START_LOGIT = 5.0  # size of the logits that a start from nothing gives to the labels
+_START_STEP = 0.1  # length of the first step from a given start, in its average singular value
+_START_FLOOR = 0.1  # smallest singular value of W Wᵀ at the start, relative to the largest
 _PAIRS = 10  # curvature pairs of L-BFGS
 _WINDOW = 20  # iterations over which progress is judged
 # Over the window the error falls about threefold, so that a decrease of this many tolerances leaves one of them.
@@ -45,7 +47,7 @@ def minimise(
         Relative gap to stop at.
     max_iterations : int
     start : Minimum
-        Where to start from; where its contrasts are 0, from the direction of steepest descent there.
+        Where to start from; from steepest descent alone where its contrasts are 0.
     """
     count, classes = loss.lower.shape
     root, lam = np.sqrt(weights)[:, None], objective.lam
@@ -104,13 +106,19 @@ def minimise(
 
 
 def _factors(start: Minimum, loss: Loss, weights: np.ndarray, root: np.ndarray) -> np.ndarray:
-    """Balanced W, V and b to start from, flat."""
-    contrasts = start.contrasts
-    if not contrasts.any():
-        contrasts = -_START_LOGIT * loss.gradient(np.zeros_like(contrasts) + start.bias)
-    _, values, right = np.linalg.svd(root * contrasts, full_matrices=False)
-    # W is symmetric and of full rank, whatever the start's: a direction that is 0 in both factors would stay 0.
-    spread = np.sqrt(np.maximum(values, 1e-2 * values[0]))
-    w = np.eye(contrasts.shape[1]) * spread[-1] + (right.T * (spread - spread[-1])) @ right
-    v = root * contrasts @ np.linalg.inv(w)
-    return np.concatenate([w.ravel(), v.ravel(), start.bias])
+    """Balanced W, V and b to start from, flat.
+
+    A direction that is 0 in both factors would stay 0. So a short step of steepest descent brings in the ones that
+    the start lacks, and W is of full rank, whatever the start's.
+    """
+    descent = -root * loss.gradient(start.contrasts + start.bias)
+    rows = root * start.contrasts
+    if rows.any():
+        average = np.linalg.norm(rows) / np.sqrt(rows.shape[1])  # root mean square singular value
+        rows = rows + _START_STEP * average / np.linalg.norm(descent, 2) * descent
+    else:
+        rows = _START_LOGIT * descent
+    _, values, right = np.linalg.svd(rows, full_matrices=False)
+    spread = np.sqrt(np.maximum(values, _START_FLOOR * values[0]))
+    w = np.eye(rows.shape[1]) * spread[-1] + (right.T * (spread - spread[-1])) @ right
+    return np.concatenate([w.ravel(), (rows @ np.linalg.inv(w)).ravel(), start.bias])
