@@ -21,9 +21,6 @@ from ncpipe.theory.relu import solve_relu
 from ncpipe.theory.spectrum import Spectrum, kappa_covariance, multiplicity_spectrum, pooled_spectrum
 from ncpipe.theory.thresholds import thresholds
 
-# Part of the settings of the workflow's rule: raise it when a change here or behind it changes results.
-THEORY_VERSION = 1
-
 
 def analyse(distribution: LabelDistribution, objective: Objective, *, seed: int = 0) -> dict[str, Any]:
     """Compute the theory file of one label distribution under one objective, as plain builtins.
