@@ -438,7 +438,7 @@ BAD = {
     "only a header": ("a.csv", b"a,b\n", "no labelled sample"),
     "empty csv": ("a.csv", b"", "found 0 classes"),
     "open quote in csv": ("a.csv", b'"a,b\n1,0\n', "not CSV"),
-    "a quote before a tab": ("a.csv", b'\t\t\t"b, c",d\n', r"line 1: not CSV \('\\\\t' expected"),
+    "a quote before a tab": ("a.csv", b'\t\t\t"b, c",d\n', r"line 1: not CSV \('\\t' expected"),
     "latin-1 csv": ("a.csv", "caf\xe9,b\n1,0\n".encode("latin-1"), r"not UTF-8 text \(byte 3\)"),
     "no label section": ("a.arff", HEAD.replace(": -C 2", "").encode() + b"1,0,3\n", "which attributes are labels"),
     "a -C too many": ("a.arff", HEAD.replace("-C 2", "-C -9").encode(), "@relation says -C -9; allowed are 1 to 3"),

@@ -201,12 +201,12 @@ def _fault(path: Path, line: int, text: str) -> NoReturn:
 
 def _shown(value: str) -> str:
     """Quote what was found, shortened, and with what a terminal cannot show escaped."""
-    return ascii(value if len(value) <= _SHOWN else value[:_SHOWN] + "…")
+    return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "…")
 
 
 def _reason(error: Exception) -> str:
     text = str(error).partition("\n")[0] or type(error).__name__
-    return text if text.isprintable() else ascii(text)[1:-1]
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _cell(text: str) -> bool | None:
