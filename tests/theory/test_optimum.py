@@ -274,3 +274,67 @@ def test_ten_classes_with_55_label_sets_take_a_fraction_of_a_second():
         solve(distribution, objective)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.2  # measured: 0.015 s
+
+
+def random_distribution(classes: int, label_sets: int, *, seed: int = 0) -> LabelDistribution:
+    rng = np.random.default_rng(seed)
+    popularity = np.arange(1, classes + 1) ** -0.7
+    counts = {(k,): float(rng.integers(5, 200)) for k in range(classes)}
+    while len(counts) < label_sets:
+        members = rng.choice(classes, int(rng.integers(2, 5)), p=popularity / popularity.sum(), replace=False)
+        counts[tuple(sorted(members.tolist()))] = float(rng.integers(1, 50))
+    return LabelDistribution.from_counts(counts, classes)
+
+
+@pytest.mark.parametrize("lam", [0.01, 0.06])
+@pytest.mark.parametrize(("use_bias", "lambda_b"), [(True, 5e-4), (True, 0.0), (False, 0.0)])
+def test_both_methods_find_the_same_minimum_of_full_and_of_deficient_rank(monkeypatch, lam, use_bias, lambda_b):
+    distribution = random_distribution(15, 100)
+    objective = Objective("normalised", lam, lam, lambda_b, use_bias)
+    first = solve(distribution, objective, rtol=1e-10)
+    monkeypatch.setattr("ncpipe.theory.optimum._INTERIOR_COST", 0)
+    second = solve(distribution, objective, rtol=1e-10)
+    assert second.iterations > first.iterations
+    assert second.certified
+    assert second.objective == pytest.approx(first.objective, rel=1e-10)
+    assert second.rank == first.rank
+
+
+def test_sixty_classes_are_certified_in_factored_form():
+    distribution = random_distribution(60, 800)
+    optimum = solve(distribution, Objective("normalised", 5e-4, 0.256, 5e-4), rtol=1e-6)
+    assert optimum.certified
+    tight = solve(distribution, Objective("normalised", 5e-4, 0.256, 5e-4), rtol=1e-9, start=optimum)
+    assert tight.certified
+    assert optimum.dual_bound <= tight.objective <= optimum.objective
+    assert optimum.rank == tight.rank == 58
+
+
+def test_a_start_along_a_path_of_lambda_ends_at_the_same_optimum():
+    distribution = random_distribution(50, 400)
+    before = solve(distribution, Objective("raw", 0.05, 0.05, 0.1), rtol=1e-7)
+    objective = Objective("raw", 0.03, 0.03, 0.1)
+    warm = solve(distribution, objective, rtol=1e-9, start=before)
+    assert warm.certified
+    assert warm.objective == pytest.approx(solve(distribution, objective, rtol=1e-9).objective, rel=1e-8)
+    assert warm.rank > before.rank
+
+
+def test_a_large_problem_cut_short_says_how_far_it_came():
+    optimum = solve(random_distribution(60, 800), Objective("normalised", 5e-4, 0.256, 5e-4), max_iterations=30)
+    assert not optimum.certified
+    assert 1e-10 < optimum.relative_gap < 1
+
+
+def test_a_start_of_other_label_sets_is_refused():
+    other = solve(step_profile(1, classes=4), Objective("normalised", 0.1, 0.1))
+    with pytest.raises(ValueError, match="not \\(label sets, classes\\)"):
+        solve(step_profile(1, classes=5), Objective("normalised", 0.1, 0.1), start=other)
+
+
+@pytest.mark.slow
+def test_a_hundred_classes_with_5000_label_sets_take_less_than_a_minute():
+    start = time.perf_counter()
+    optimum = solve(random_distribution(100, 5000), Objective("normalised", 5e-4, 0.256, 5e-4), rtol=1e-6)
+    assert optimum.certified
+    assert time.perf_counter() - start < 60

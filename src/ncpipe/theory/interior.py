@@ -38,8 +38,7 @@ class _Point:
 
     value: float  # F(P, b)
     logits: np.ndarray  # z_S + b, (S, K)
-    gradient: np.ndarray  # g_S, (S, K)
-    reduced: np.ndarray  # r_S = Bᵀ g_S, (S, n)
+    reduced: np.ndarray  # r_S = Bᵀ g_S, (S, n), g_S the gradients of the loss
     curvature: np.ndarray  # M_S = (A_S⁻¹ + P/λ)⁻¹, (S, n, n), A_S the Hessian of the loss
     slack: np.ndarray  # G = I - E[r rᵀ]/λ², (n, n)
     slope: np.ndarray  # dF/db = E[r] + λ_b b, (n,)
@@ -85,8 +84,7 @@ class _Problem:
             if length.max() <= CONVERGED_STEP:
                 break
         logits = y @ mixed.T + shift
-        gradient = self.loss.gradient(logits)
-        reduced = gradient @ self.basis
+        reduced = self.loss.gradient(logits) @ self.basis
         hessian = self.basis.T @ self.loss.hessian(logits) @ self.basis
         half = hessian @ factor  # A L
         core = factor.T @ half
@@ -97,7 +95,6 @@ class _Problem:
             + 0.5 * self.lam * float((factor**2).sum())
             + 0.5 * self.lambda_b * float(bias @ bias),
             logits=logits,
-            gradient=gradient,
             reduced=reduced,
             curvature=0.5 * (curvature + curvature.transpose(0, 2, 1)),
             slack=np.eye(n) - (reduced * self.weights[:, None]).T @ reduced / self.lam**2,
