@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from scipy.optimize import minimize
 from ncpipe.labels import LabelDistribution
 from ncpipe.objective import Objective, dual_bound, objective_terms, softmax
 from ncpipe.theory.optimum import solve
+
+REAL = Path(__file__).parents[2] / ".." / "shared" / "data" / "multilabel"
 
 
 def step_profile(ratio: float, *, classes: int = 10, single: float = 3100, pair: float = 200) -> LabelDistribution:
@@ -257,6 +260,16 @@ def test_an_unmet_tolerance_is_admitted():
     optimum = solve(step_profile(0.2), Objective("normalised", 5e-4, 0.256, 5e-4), max_iterations=4)
     assert not optimum.certified
     assert optimum.dual_bound < 0.4396693866 < optimum.objective
+
+
+@pytest.mark.parametrize("name", ["scene", "yeast"])
+@pytest.mark.parametrize("target", ["normalised", "raw"])
+def test_real_label_matrices_are_certified(name, target):
+    path = REAL / f"{name}.npz"
+    if not path.exists():
+        pytest.skip(f"{name}.npz is not in ../shared/data/multilabel")
+    distribution = LabelDistribution.from_matrix(np.load(path)["Y"])
+    assert solve(distribution, Objective(target, 5e-4, 0.256, 5e-4)).certified
 
 
 def test_equal_input_gives_equal_bits():

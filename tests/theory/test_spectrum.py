@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from ncpipe.labels import LabelDistribution, contrast_classes
 from ncpipe.theory import spectrum as module
 from ncpipe.theory.spectrum import kappa_covariance, multiplicity_spectrum, pooled_covariance, pooled_spectrum
+
+REAL = Path(__file__).parents[2] / ".." / "shared" / "data" / "multilabel"
 
 
 def step_profile(ratio: float, *, classes: int = 10, single: float = 3100, pair: float = 200) -> LabelDistribution:
@@ -191,3 +194,17 @@ def test_ten_thousand_classes_fit_without_a_dense_matrix():
     assert found.accuracy < 1e-6 * found.kappa_max
     singles = LabelDistribution.from_counts({(k,): 1.0 for k in range(classes - 2)}, classes)
     assert pooled_spectrum(singles, "normalised").kappa == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "kappa_1", "pooled", "pooled_max"), [("scene", 0.150, 0.145, 0.177), ("yeast", 0.0, 1.7e-4, 0.058)]
+)
+def test_real_label_matrices(name, kappa_1, pooled, pooled_max):
+    """reproduction.md §8: kappa_1 = 0 is the normal case, kappa_pool usually is small but not 0."""
+    path = REAL / f"{name}.npz"
+    if not path.exists():
+        pytest.skip(f"{name}.npz is not in ../shared/data/multilabel")
+    distribution = LabelDistribution.from_matrix(np.load(path)["Y"])
+    assert multiplicity_spectrum(distribution, 1).kappa == pytest.approx(kappa_1, abs=5e-4)
+    found = pooled_spectrum(distribution, "normalised")
+    assert (found.kappa, found.kappa_max) == pytest.approx((pooled, pooled_max), rel=0.05)

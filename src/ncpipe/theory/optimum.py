@@ -90,7 +90,8 @@ def solve(
     max_iterations : int, optional
         Of the method that the size calls for; by default 100 (interior point) or 3,000 (factored form).
     start : Optimum, optional
-        Of a similar problem over the same label sets, such as the same with another λ: where to start from.
+        Of a similar problem over the same label sets, such as the same with another λ: where the factored form
+        starts from (the interior-point method has no use for it).
 
     Returns
     -------
@@ -145,7 +146,7 @@ def minimise(
     rtol, max_iterations
         As in `solve`.
     start : tuple of ndarray, shapes (S, K) and (K,), optional
-        Z and bias to start from.
+        Z and bias to start from (factored form).
     """
     zero = (np.zeros_like(loss.lower), np.zeros(loss.lower.shape[1]))
     collapsed = certify(*zero, loss, weights, objective, 0)
