@@ -1,0 +1,91 @@
+"""What cannot be run says so in plain lines before anything is made; what fails later keeps what it had."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ncpipe.stores import Store
+
+MLP, THIN, SLOW = "mlab_digits/balanced/mlp/seed-0", "mlab_digits/thin/mlp/seed-0", "mlab_digits/balanced/slow/seed-0"
+
+
+def assert_refused(outcome, *lines: str) -> None:
+    assert outcome.code == 1
+    stderr = outcome.stderr.splitlines()
+    start = stderr.index("The configuration cannot be used:")
+    assert stderr[start + 1 :] == [f"  {line}" for line in lines]
+    for fragment in ("Traceback", "Exception", "additionalProperties", "$ref", "File "):
+        assert fragment not in outcome.text, outcome.text
+
+
+def test_all_faults_of_a_configuration_are_plain_lines_and_nothing_is_made(fresh) -> None:
+    fresh.overlay["recipes"]["slow"]["momemtum"] = 0.9
+    fresh.overlay["settings"]["thin"]["ratio"] = 0
+    fresh.overlay["networks"]["mlp"]["recipe"] = "mpl"
+    fresh.overlay["datasets"]["mlab_digits"]["train_counts"] = [141]
+    outcome = fresh.snakemake()
+    assert_refused(
+        outcome,
+        "recipes.slow.momemtum: unknown key; did you mean 'momentum'? allowed: epochs, batch, lr, momentum, "
+        "weight_decay, schedule, checkpoints",
+        "settings.thin.ratio: found 0; allowed: a number > 0 and <= 1",
+        "datasets.mlab_digits.train_counts[0]: found 141; the train split of digits has 140 images in its smallest "
+        "class, allowed: 0 to 140",
+        "networks.mlp.recipe: found 'mpl'; did you mean 'mlp'? allowed: mlp, slow, cnn, ufm",
+    )
+    assert not fresh.results.exists()
+
+
+def test_a_missing_folder_of_base_images(fresh) -> None:
+    fresh.overlay["datasets"]["mlab_digits"] |= {"base": "cifar10", "folder": "nowhere/cifar", "style": "cifar"}
+    outcome = fresh.snakemake("train")
+    assert_refused(outcome, "datasets.mlab_digits: nowhere/cifar: missing; allowed are a folder and a .tar.gz archive")
+    assert not fresh.results.exists()
+
+
+def test_a_diverging_run_fails_alone_in_one_line_and_keeps_its_checkpoints(trained) -> None:
+    """The others are trained all the same; the old store stays aside until its successor has finished."""
+    old = Store(trained.manifest(SLOW).with_name("features.zarr")).digest()
+    trained.overlay["recipes"]["slow"]["lr"] = 1.0e30
+    trained.overlay["settings"]["thin"]["ratio"] = 0.75
+    outcome = trained.snakemake("train")
+    assert outcome.code == 1
+    assert outcome.trained == {SLOW, THIN}
+    (line,) = [line for line in outcome.stderr.splitlines() if line.startswith("ncpipe: ")]
+    assert line.startswith(f"ncpipe: {SLOW}: the training loss is ")
+    assert "in epoch 1 of 2" in line
+    assert line.removeprefix("ncpipe: ") in trained.log(SLOW)
+    assert "Traceback" not in outcome.text
+    assert trained.manifest(THIN).exists()
+    assert not trained.manifest(SLOW).exists()
+    folder = trained.manifest(SLOW).parent
+    assert Store(folder / "features.zarr").epochs == [0]
+    assert Store(folder / "superseded/features.zarr").digest() == old
+
+
+@pytest.fixture
+def official_files(fresh) -> Path:
+    """Label files as large as the paper's data sets need, and an archive that nobody opens in a dry run."""
+    folder = fresh.folder / "work/resources"
+    (folder / "mnist").mkdir(parents=True)
+    for split, per_class in (("train", 3100), ("t10k", 800)):
+        labels = bytes(range(10)) * per_class
+        header = struct.pack(">HBBI", 0, 8, 1, len(labels))
+        (folder / f"mnist/{split}-labels-idx1-ubyte").write_bytes(header + labels)
+    (folder / "cifar-10-binary.tar.gz").write_bytes(b"")
+    return folder
+
+
+def test_the_paper_is_planned(fresh, official_files: Path) -> None:
+    paper = fresh.checkout / "config/paper.yaml"
+    outcome = fresh.snakemake("train", "--dry-run", configfile=paper)
+    assert outcome.code == 0, outcome.text
+    assert outcome.jobs == {"data_images": 2, "train": 1, "train_run": 2 * 3 * 5}
+    assert len(outcome.trained) == 30
+    assert {"mlab_cifar10/step-0.1/resnet18/seed-4", "mlab_mnist/balanced/resnet18/seed-0"} <= outcome.trained
+    assert yaml.safe_load(paper.read_text())["results"] == "results-paper"
+    assert not (fresh.folder / "work/results-paper").exists()
