@@ -138,6 +138,7 @@ class EpochWriter:
         lacking = [name for name in (*self._names, *_INTERNAL) if name not in self._arrays]
         if lacking:
             raise StoreError(f"{path}: array {lacking[0]!r}: missing")
+        self._path = path
 
     @classmethod
     def create(
@@ -195,7 +196,9 @@ class EpochWriter:
         self._arrays["finished"][...] = finished
 
     def restore(self, digests: np.ndarray, finished: np.ndarray) -> None:
-        """Put back what a resume state knows to be finished; later epochs become unfinished."""
+        """Put back what a resume state knows to be finished; later epochs become unfinished, halves of chunks go."""
+        for leftover in self._path.rglob("*.partial"):  # as Zarr names what it moves into place when it is whole
+            leftover.unlink()
         # In this order a reader never sees an epoch as finished whose digest is already gone.
         self._arrays["finished"][...] = np.asarray(finished, np.uint8)
         self._arrays["digest"][...] = digests

@@ -13,15 +13,16 @@ import platform
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 import ncpipe
 from ncpipe.config import Run
@@ -106,6 +107,29 @@ def learning_rate(recipe: Mapping[str, Any], epoch: int, epochs: int) -> float:
     return floor + 0.5 * (peak - floor) * (1 + math.cos(math.pi * epoch / epochs))
 
 
+class ParameterGroup:
+    """Parameters that share a weight decay, and their momentum.
+
+    The step is `torch.optim.SGD`'s own fused one without its class, whose constructor alone imports the whole of
+    torch's compiler: 1.4 s in every job.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], *, weight_decay: float, lr_scale: float = 1.0) -> None:
+        self.parameters, self.weight_decay, self.lr_scale = list(parameters), weight_decay, lr_scale
+        self.momentum = [torch.zeros_like(p) for p in self.parameters]
+
+    @torch.no_grad()
+    def step(self, lr: float, momentum: float) -> None:
+        """Take one step down the gradients, and drop them."""
+        gradients = [cast(Tensor, p.grad) for p in self.parameters]
+        sgd(
+            self.parameters, gradients, cast(list[Tensor | None], self.momentum), fused=True, lr=lr * self.lr_scale,
+            momentum=momentum, weight_decay=self.weight_decay, dampening=0.0, nesterov=False, maximize=False,
+        )  # fmt: skip
+        for parameter in self.parameters:
+            parameter.grad = None
+
+
 class Trainer:
     """One run in memory: backbone, classifier, optimiser and position. Its state is a header and plain arrays."""
 
@@ -127,18 +151,15 @@ class Trainer:
         self.backbone = backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         bias = [] if self.classifier.bias is None else [self.classifier.bias]
         # The feature penalty is the free features' only decay, and their gradient carries 1/N: hence lr × N.
-        self._lr_scale = len(train) if self.free else 1
-        groups = [
-            {
-                "params": list(self.backbone.parameters()),
-                "weight_decay": 0.0 if self.free else recipe["weight_decay"],
-            },
-            {"params": [self.classifier.weight], "weight_decay": objective["lambda_w"]},
-            {"params": bias, "weight_decay": objective["lambda_b"]},
+        self.groups = [
+            ParameterGroup(
+                list(self.backbone.parameters()),
+                weight_decay=0.0 if self.free else float(recipe["weight_decay"]),
+                lr_scale=len(train) if self.free else 1,
+            ),
+            ParameterGroup([self.classifier.weight], weight_decay=float(objective["lambda_w"])),
+            ParameterGroup(bias, weight_decay=float(objective["lambda_b"])),
         ]
-        self.optimiser = torch.optim.SGD(
-            [g for g in groups if g["params"]], lr=recipe["lr"], momentum=recipe["momentum"], fused=True
-        )
         self.epoch, self.step = 0, 0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
 
@@ -160,8 +181,7 @@ class Trainer:
             If the mean loss is not finite.
         """
         rate = learning_rate(self.settings["recipe"], self.epoch, self.epochs)
-        for position, group in enumerate(self.optimiser.param_groups):
-            group["lr"] = rate * (self._lr_scale if position == 0 else 1)
+        momentum = float(self.settings["recipe"]["momentum"])
         self.backbone.train()
         samples, full = len(self.train), self.batch == len(self.train)
         order = None if full else self._order()
@@ -172,9 +192,9 @@ class Trainer:
             targets = self.train.targets[index]
             features = self.backbone(index if self.free else pixels(self.train.images[index]))
             loss = batch_loss(self.classifier(features), features, targets, self.lambda_h)
-            self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            self.optimiser.step()
+            for group in self.groups:
+                group.step(rate, momentum)
             self.loss_sum += loss.detach() * len(targets)
             self.step += 1
         mean = self.loss_sum.item() / samples
@@ -234,11 +254,8 @@ class Trainer:
     def _tensors(self) -> dict[str, Tensor]:
         parts: dict[str, nn.Module] = {"backbone": self.backbone, "classifier": self.classifier}
         tensors = {f"{part}.{name}": t for part, module in parts.items() for name, t in module.state_dict().items()}
-        for part, module in parts.items():
-            for name, parameter in module.named_parameters():
-                momentum = self.optimiser.state.get(parameter, {}).get("momentum_buffer")
-                if momentum is not None:
-                    tensors[f"momentum.{part}.{name}"] = momentum
+        for position, group in enumerate(self.groups):
+            tensors |= {f"momentum.{position}.{index}": buffer for index, buffer in enumerate(group.momentum)}
         tensors["loss_sum"] = self.loss_sum
         return tensors
 
@@ -249,11 +266,6 @@ class Trainer:
     @torch.no_grad()
     def restore(self, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Continue from a state, bit for bit."""
-        for part, module in (("backbone", self.backbone), ("classifier", self.classifier)):
-            for name, parameter in module.named_parameters():
-                key = f"momentum.{part}.{name}"
-                if key in arrays:
-                    self.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter)
         for name, tensor in self._tensors().items():
             tensor.copy_(torch.from_numpy(arrays[name]))
         self.epoch, self.step = header["epoch"], header["step"]
