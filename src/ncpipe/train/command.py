@@ -36,11 +36,10 @@ def _train(options: argparse.Namespace) -> int:
     from ncpipe.errors import InputError
     from ncpipe.train.loop import train_run
 
-    base = Path("config.yaml")
-    config = plan.load_config(base, *options.configfile)
     schema = Path("workflow/schemas/config.schema.yaml")
     if not schema.is_file():
         raise InputError(f"{schema}: missing; run this command in the checkout of ncpipe")
+    config = plan.load_config(Path("config.yaml"), *options.configfile)
     plan.check(config, yaml.safe_load(schema.read_text()))
     runs = {run.name: run for run in plan.plan_runs(config)}
     if options.run not in runs:
@@ -51,9 +50,12 @@ def _train(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     results = Path(config["results"])
     run = runs[options.run]
+    data = results / "data" / run.dataset
+    if not (data / "manifest.json").is_file():
+        raise InputError(f"{data}: no data set here; make it first, with `snakemake data`")
     train_run(
         plan.train_settings(config, run),
-        data=results / "data" / run.dataset,
+        data=data,
         folder=results / "train" / run.name,
         log=logging.getLogger("ncpipe"),
         device=config["device"],
