@@ -160,6 +160,7 @@ def draw_rebalancing(
         left.set_yticks(np.arange(len(names)), names)
         left.invert_yaxis()
         left.axvline(found.upper_bound, color=_GUIDE, linewidth=0.8, linestyle=":")
+        left.ticklabel_format(axis="x", scilimits=(-3, 4))
         left.set(xlabel="κ_pool (dotted: bound within the caps)", title="weakest contrast")
         factors = found.weights / distribution.weights
         for i, m in enumerate(distribution.multiplicities):
