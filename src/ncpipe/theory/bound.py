@@ -17,7 +17,7 @@ _CUTS = 60
 _ZERO = 1e-12
 _NO_MEAN = "a free bias asks for a zero mean of the residuals, met by s = 0 only"
 _GAP = 1e-11  # between the relaxation and the best feasible point, at which no further cut is needed
-_VIOLATION = 1e-9  # relative violation of λ_max(C(s)) <= λ² that SLSQP may leave
+_IDLE = 6  # rounds without a gain, after which SLSQP cannot do better
 _INSIDE = 1e-13  # relative room left for the rounding of the largest eigenvalue
 _STEEPEST = 1e-12  # the entropy's slope is infinite at s_m = 0: it is evaluated no closer than this
 
@@ -119,7 +119,7 @@ def _cutting_planes(statistics: _Statistics, basis: np.ndarray, lam: float) -> t
         {"type": "ineq", "fun": lambda z: 1 - basis @ z, "jac": lambda z: -basis},
     ]
     z, best = basis.T @ np.full(len(basis), 0.5), np.zeros(len(basis))
-    cuts = 0
+    cuts = idle = 0
     while True:
         z = minimize(
             lambda z: -statistics.value(basis @ z),
@@ -137,8 +137,8 @@ def _cutting_planes(statistics: _Statistics, basis: np.ndarray, lam: float) -> t
         gain = statistics.value(s) - statistics.value(best)
         best = s if gain > 0 else best
         closed = statistics.value(relaxed) - statistics.value(best) <= _GAP
-        stalled = gain <= _GAP and values[-1] <= lam**2 * (1 + _VIOLATION)  # SLSQP cannot do better
-        if closed or stalled or cuts == _CUTS:
+        idle = 0 if gain > _GAP else idle + 1
+        if closed or idle == _IDLE or cuts == _CUTS:
             return best, cuts
         # vᵀC(s)v <= λ² is quadratic in s, with these coefficients
         v = vectors[:, -1]
