@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ncpipe.config import (
+    DEFAULT_CAP,
     Run,
     balanced_counts,
     check,
@@ -27,7 +28,9 @@ from ncpipe.config import (
     load_config,
     plan_runs,
     run_epochs,
+    sampling_file,
     setting_counts,
+    setting_sampling,
     train_settings,
 )
 from ncpipe.errors import ConfigError, InputError
@@ -173,6 +176,28 @@ SINGLE_FAULTS = {
     "explicit counts missing": (
         [("settings", "balanced", "profile", "explicit")],
         ["settings.balanced.counts: missing; profile explicit needs it"],
+    ),
+    "unknown sampling": (
+        [("settings", "step-0.1", "sampling", "max_kapa")],
+        ["settings.step-0.1.sampling: found 'max_kapa' (text); did you mean 'max_kappa'? allowed: natural, "
+         "class_balanced, effective_number, max_kappa"],
+    ),
+    "misspelt sampling": (
+        [("settings", "step-0.1", "samplings", "max_kappa")],
+        ["settings.step-0.1.samplings: unknown key; did you mean 'sampling'? allowed: profile, ratio, counts, budget, "
+         "sampling, cap"],
+    ),
+    "cap of nothing": (
+        [("settings", "step-0.1", "cap", 2)],
+        ["settings.step-0.1.cap: found 2; sampling natural does not use it, remove the key"],
+    ),
+    "cap of another sampling": (
+        [("settings", "step-0.1-max-kappa", "sampling", "class_balanced")],
+        ["settings.step-0.1-max-kappa.cap: found 2; sampling class_balanced does not use it, remove the key"],
+    ),
+    "cap that allows nothing": (
+        [("settings", "step-0.1-max-kappa", "cap", 1)],
+        ["settings.step-0.1-max-kappa.cap: found 1; allowed: a number > 1"],
     ),
     "a class beyond K": (
         [("settings", "balanced", {"profile": "explicit", "counts": {"3": 5, "4+10": 5}})],
@@ -561,6 +586,29 @@ def test_settings_of_a_run_hold_what_it_depends_on_and_nothing_else() -> None:
     assert data_spec(changed(others[-1]), "mlab_digits") != data_spec(DEFAULT, "mlab_digits")
 
 
+def test_sampling_touches_the_runs_of_its_setting_only() -> None:
+    """Natural settings say nothing of sampling, so that runs made before there was any stay what they are."""
+    name, run = "step-0.1-max-kappa", Run("mlab_digits", "step-0.1-max-kappa", "mlp", 0)
+    natural = train_settings(DEFAULT, Run("mlab_digits", "step-0.1", "mlp", 0))
+    rebalanced = train_settings(DEFAULT, run)
+    assert {**rebalanced, "run": natural["run"]} == {**natural, "sampling": {"method": "max_kappa", "cap": 2.0}}
+    for cap in (..., 2.0):  # the default, and the same number written otherwise
+        assert train_settings(changed(("settings", name, "cap", cap)), run) == rebalanced
+    assert train_settings(changed(("settings", name, "cap", 3)), run) != rebalanced
+    spelt_out = changed(("settings", name, "sampling", "natural"), ("settings", name, "cap", ...))
+    assert {**train_settings(spelt_out, run), "run": natural["run"]} == natural
+    classes = changed(("settings", name, "sampling", "class_balanced"), ("settings", name, "cap", ...))
+    assert train_settings(classes, run)["sampling"] == {"method": "class_balanced", "cap": None}
+
+
+def test_sampling_weights_lie_beside_the_theory_one_file_for_each_target() -> None:
+    config = changed(("objectives", "raw", {**DEFAULT["objectives"]["pal"], "target": "raw"}))
+    where = "results/theory/mlab_digits/step-0.1-max-kappa/sampling"
+    for objective, target in (("pal", "normalised"), ("raw", "raw")):
+        assert sampling_file(config, "mlab_digits", "step-0.1-max-kappa", objective) == f"{where}/{target}.json"
+        assert sampling_file(config, "mlab_digits", "step-0.1", objective) is None
+
+
 # --- configuration, schema and documentation in step ----------------------------------------------------------------
 
 
@@ -657,4 +705,7 @@ def test_documented_defaults_are_the_defaults() -> None:
     assert spec["folder"] is None
     assert documented["folder"] == "null"
     assert documented["budget"] == "epochs"
+    assert documented["sampling"] == "natural"
+    assert setting_sampling({"profile": "balanced"}) is None
+    assert documented["cap"].startswith(f"{DEFAULT_CAP:g} with max_kappa;")
     assert run_epochs(DEFAULT, Run("mlab_digits", "step-0.1", "cnn", 0)) == DEFAULT["recipes"]["cnn"]["epochs"]

@@ -30,6 +30,7 @@ NETWORK_KEYS = {
     "resnet18": ("width",),
     "ufm": ("features",),
 }
+DEFAULT_CAP = 2.0  # of sampling max_kappa
 
 
 @dataclass(frozen=True, order=True)
@@ -324,6 +325,9 @@ def _setting_problems(name: str, setting: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}.{key}: missing; profile {profile} needs it"
         elif key != needs and key in setting:
             yield f"{where}.{key}: found {_shown(setting[key])}; profile {profile} does not use it, remove the key"
+    sampling = setting.get("sampling", "natural")
+    if "cap" in setting and sampling != "max_kappa":
+        yield f"{where}.cap: found {_shown(setting['cap'])}; sampling {sampling} does not use it, remove the key"
     spelt: dict[LabelSet, str] = {}
     for key in setting.get("counts", {}):
         other = spelt.setdefault(parse_label_set(key), key)
@@ -419,6 +423,28 @@ def setting_counts(dataset: Mapping[str, Any], setting: Mapping[str, Any]) -> di
     }
 
 
+def setting_sampling(setting: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How a setting weights its label sets in training: ``{"method": ..., "cap": ...}``; None where it does not.
+
+    The cap is None but for ``max_kappa``, whose weights stay within it.
+    """
+    method = setting.get("sampling", "natural")
+    if method == "natural":
+        return None
+    return {"method": method, "cap": float(setting.get("cap", DEFAULT_CAP)) if method == "max_kappa" else None}
+
+
+def sampling_file(config: Config, dataset: str, setting: str, objective: str) -> str | None:
+    """Where the sampling weights of a setting lie, None where it has none.
+
+    What is the weakest contrast depends on the target of an objective, so there is a file for each target.
+    """
+    if setting_sampling(config["settings"][setting]) is None:
+        return None
+    target = config["objectives"][objective]["target"]
+    return f"{config['results']}/theory/{dataset}/{setting}/sampling/{target}.json"
+
+
 def checkpoint_epochs(checkpoints: str | Sequence[int], epochs: int, planned: int) -> list[int]:
     """Epochs to checkpoint: two per doubling (``log``) or the list, scaled where a step budget changed the epochs.
 
@@ -448,12 +474,14 @@ def train_settings(config: Config, run: Run) -> dict[str, Any]:
     recipe = dict(config["recipes"][network.pop("recipe")])
     planned, checkpoints = recipe.pop("epochs"), recipe.pop("checkpoints")
     epochs = run_epochs(config, run)
+    sampling = setting_sampling(config["settings"][run.setting])
     return {
         "run": {"dataset": run.dataset, "setting": run.setting, "network": run.network, "seed": run.seed},
         "network": network,
         "objective": dict(config["objectives"][network.pop("objective")]),
         "recipe": recipe,
         "counts": setting_counts(config["datasets"][run.dataset], config["settings"][run.setting]),
+        **({} if sampling is None else {"sampling": sampling}),
         "epochs": epochs,
         "checkpoints": checkpoint_epochs(checkpoints, epochs, planned),
         "seed": run.seed,
