@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.special import entr, logsumexp
 
-from ncpipe.labels import LabelDistribution, Target
+from ncpipe.labels import LabelDistribution, Target, contrast_basis
 
 Bias = Literal["none", "penalised", "free"]
 
@@ -203,3 +203,38 @@ def dual_bound(dual_point: np.ndarray, distribution: LabelDistribution, objectiv
     if np.abs(imbalance).max() > _ROUNDING * float(weights @ tau):
         raise ValueError(f"infeasible dual point: mean residual {np.abs(imbalance).max():.3g}, not 0")
     return value
+
+
+def radius(distribution: LabelDistribution, objective: Objective, gap: float, *, nonnegative: bool = False) -> float:
+    """Bound on ‖R‖₂ at a point with this gap: λ + √(τ_max ε), with √2 λ for features h >= 0 (theory.md (20)).
+
+    Parameters
+    ----------
+    distribution : LabelDistribution
+    objective : Objective
+    gap : float
+        ε = objective − lower bound, absolute; from (9), or from (9a) for features h >= 0.
+    nonnegative : bool
+        Whether features are >= 0.
+    """
+    lam = objective.lam * (np.sqrt(2.0) if nonnegative else 1.0)
+    return float(lam + np.sqrt(distribution.tau(objective.target).max() * max(gap, 0.0)))
+
+
+def prediction_sigma(
+    probabilities: np.ndarray, distribution: LabelDistribution, objective: Objective, *, multiplicity: int | None = None
+) -> np.ndarray:
+    """All K − 1 singular values of F = τ(p − 1/K) D^{1/2} on 1^⊥, descending, or of F_m / √w_m: theory.md (20).
+
+    Parameters
+    ----------
+    probabilities : ndarray, shape (S, K)
+        Predictions, averaged over the samples of each label set.
+    """
+    weights = distribution.weights
+    if multiplicity is not None:
+        rows = distribution.multiplicity == multiplicity
+        weights = np.where(rows, weights, 0.0) / weights[rows].sum()
+    scale = np.sqrt(weights) * distribution.tau(objective.target)
+    sigma = np.linalg.svd(scale[:, None] * probabilities @ contrast_basis(distribution.classes), compute_uv=False)
+    return np.pad(sigma, (0, max(0, distribution.classes - 1 - len(sigma))))

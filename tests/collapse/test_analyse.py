@@ -88,6 +88,14 @@ def test_optimality_of_an_epoch_by_direct_formulas(analysed, case, run_maker, tm
     gap = float(data["objective"]) - case.theory["optimum"]["dual_bound"]
     assert values(analysed["ufm"], "gap")[-1] == pytest.approx(gap, rel=1e-10)
     assert values(analysed["ufm"], "gap_reference")[-1] == pytest.approx(gap, rel=1e-10)
+    classes = case.distribution.classes
+    centred = np.sqrt(case.distribution.weights)[:, None] * (mean - 1 / classes)  # F of (20), tau = 1
+    law = np.linalg.svd(centred, compute_uv=False)[classes - 2]
+    assert values(analysed["ufm"], "prediction_sigma")[-1] == pytest.approx(law, rel=1e-10)
+    targets = case.distribution.targets("normalised") - 1 / classes
+    kappa = np.linalg.eigvalsh(targets.T @ (case.distribution.weights[:, None] * targets))[1]  # [0] is along 1
+    bound = math.sqrt(kappa) - case.objective.lam - math.sqrt(gap)
+    assert values(analysed["ufm"], "prediction_sigma_bound")[-1] == pytest.approx(bound, rel=1e-10)
     margins = [
         (features[label_set == s].mean(axis=0) @ weight.T + bias)[list(y)].min()
         - np.delete(features[label_set == s].mean(axis=0) @ weight.T + bias, y).max()
@@ -245,6 +253,7 @@ def test_optimum_rows_are_those_of_its_own_prototypes(theory_path, case):
         assert table[reference, "total_variation", "", ""] == pytest.approx(0, abs=1e-9)
         assert (reference, "error", "", "") not in table
     assert table["convex", "residual_sigma_max", "", ""] == pytest.approx(1, abs=1e-4)
+    assert table["convex", "prediction_sigma", "", ""] >= table["convex", "prediction_sigma_bound", "", ""]
     assert table["relu", "excess_relu", "", ""] == pytest.approx(0, abs=1e-12)
     keys = {"dataset": "toy", "setting": "step", "network": "optimum", "seed": ""}
     assert synthesis == [{**keys, **entry} for entry in case.theory["synthesis"]]

@@ -44,7 +44,7 @@ from ncpipe.collapse.theory import REFERENCES, Reference, ReferenceName, Theory,
 from ncpipe.errors import InputError, StoreError
 from ncpipe.labels import LabelDistribution, contrast_classes
 from ncpipe.naming import label_set_name
-from ncpipe.objective import Objective, Terms, objective_terms, softmax
+from ncpipe.objective import Objective, Terms, objective_terms, prediction_sigma, radius, softmax
 from ncpipe.stores import Array, Store, read_json, write_json, write_store
 from ncpipe.synthesis import fit_synthesis, geometry_bound, single_prototypes, tagwise_residuals
 from ncpipe.tables import METRICS, OPTIMUM, SYNTHESIS, write_table
@@ -212,6 +212,34 @@ def optimality_metrics(
     )
 
 
+def spectral_metrics(
+    record: Record,
+    place: Place,
+    probabilities: np.ndarray,
+    objective: float,
+    theory: Theory,
+    reference: ReferenceName,
+) -> ResidualSpectrum:
+    """Record what (20) and (23) say of predictions, averaged within each label set, shape (S, K).
+
+    The law (20): σ_{K−1}(F) >= √κ_pool − λ − √(τ_max ε), with √2 λ for features >= 0 and ε the gap to the bound that
+    fits the features; √κ_pool is the same singular value of the targets.
+    """
+    distribution, settings = theory.distribution, theory.objective
+    residuals = residual_spectrum(probabilities, distribution, settings)
+    record.keep("residual_sigma_max", place, residuals.ratios[0])
+    record.keep("prediction_sigma", place, prediction_sigma(probabilities, distribution, settings)[-1])
+    shares = distribution.multi_hot() / distribution.multiplicity[:, None]
+    root_kappa = prediction_sigma(shares, distribution, settings)[-1]
+
+    def bound() -> float:
+        gap = objective - reference_bound(theory, reference)
+        return float(root_kappa - radius(distribution, settings, gap, nonnegative=reference == "relu"))
+
+    record.compute("prediction_sigma_bound", place, bound)
+    return residuals
+
+
 def _reference(theory: Theory, name: ReferenceName) -> Reference:
     if name not in theory.references:
         raise UndefinedMetric("the theory stage has no optimum for features >= 0 here")
@@ -340,8 +368,7 @@ def _analyse_epoch(run: _Run, theory: Theory, record: Record, epoch: int) -> _Ep
     probabilities = softmax(network_logits(weight, bias, features))  # (N, K)
     optimality_metrics(record, place, terms, probabilities, train.label_set, theory, run.reference)
     averaged = group_means(probabilities, groups(train.label_set, len(train.distribution.counts)))  # (S, K)
-    residuals = residual_spectrum(averaged, train.distribution, run.objective)
-    record.keep("residual_sigma_max", place, residuals.ratios[0])
+    residuals = spectral_metrics(record, place, averaged, terms.total, theory, run.reference)
     return _Epoch(
         prototypes["train"].astype(np.float32),
         _contrast(single_prototypes(prototypes["train"], train.distribution)),
@@ -557,8 +584,7 @@ def _analyse_reference(record: Record, theory: Theory, name: ReferenceName) -> N
     )  # fmt: skip
     probabilities = softmax(optimum.prototypes @ optimum.weight.T + optimum.bias)
     optimality_metrics(record, place, terms, probabilities, everyone, theory, name)
-    residuals = residual_spectrum(probabilities, distribution, theory.objective)
-    record.keep("residual_sigma_max", place, residuals.ratios[0])
+    spectral_metrics(record, place, probabilities, terms.total, theory, name)
 
 
 def summarise(

@@ -56,6 +56,8 @@ QUANTITIES = {
     "excess_relu": Quantity(_EPOCH, "objective minus the best value known for features >= 0"),
     "total_variation": Quantity(_EPOCH, "rms total variation between predictions and the reference optimum's"),
     "residual_sigma_max": Quantity(_EPOCH, "largest singular value of the residuals over lambda, theory.md (23)"),
+    "prediction_sigma": Quantity(_EPOCH, "weakest singular value of the centred predictions, theory.md (20)"),
+    "prediction_sigma_bound": Quantity(_EPOCH, "its lower bound from kappa_pool, lambda and the gap, theory.md (20)"),
     "gap_classifier": Quantity((), "part of the last gap_reference that a better classifier would close"),
     "gap_scatter": Quantity((), "part of it that collapsing each label set would close then"),
     "gap_prototypes": Quantity((), "part of it that is left to the prototypes"),

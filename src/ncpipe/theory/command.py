@@ -243,7 +243,8 @@ def _against(sides: Sequence[Sequence[str]]) -> str:
 def _optimum(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from ncpipe.theory.laws import margin_laws, radius
+    from ncpipe.objective import radius
+    from ncpipe.theory.laws import margin_laws
     from ncpipe.theory.optimum import solve
     from ncpipe.theory.relu import ReluOptimum, solve_relu
 

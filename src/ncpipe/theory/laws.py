@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ncpipe.labels import LabelDistribution, contrast_basis
-from ncpipe.objective import Objective, residual_matrix
+from ncpipe.objective import Objective, prediction_sigma, radius, residual_matrix
 from ncpipe.theory.optimum import Optimum
 from ncpipe.theory.spectrum import multiplicity_spectrum, pooled_spectrum
 from ncpipe.theory.thresholds import pair_kappa
@@ -43,41 +43,6 @@ class Law:
     def tightness(self) -> float | None:
         """Right / left, in (0, 1]; None where the right side is not positive."""
         return self.right / self.left if self.right > 0 and self.left > 0 else None
-
-
-def radius(distribution: LabelDistribution, objective: Objective, gap: float, *, nonnegative: bool = False) -> float:
-    """Bound on ‖R‖₂ at a point with this gap: λ + √(τ_max ε), with √2 λ for features h >= 0 (theory.md (20)).
-
-    Parameters
-    ----------
-    distribution : LabelDistribution
-    objective : Objective
-    gap : float
-        ε = objective − lower bound, absolute; from (9), or from (9a) for features h >= 0.
-    nonnegative : bool
-        Whether features are >= 0.
-    """
-    lam = objective.lam * (np.sqrt(2.0) if nonnegative else 1.0)
-    return float(lam + np.sqrt(distribution.tau(objective.target).max() * max(gap, 0.0)))
-
-
-def prediction_sigma(
-    probabilities: np.ndarray, distribution: LabelDistribution, objective: Objective, *, multiplicity: int | None = None
-) -> np.ndarray:
-    """All K − 1 singular values of F = τ(p − 1/K) D^{1/2} on 1^⊥, descending, or of F_m / √w_m: theory.md (20).
-
-    Parameters
-    ----------
-    probabilities : ndarray, shape (S, K)
-        Predictions, averaged over the samples of each label set.
-    """
-    weights = distribution.weights
-    if multiplicity is not None:
-        rows = distribution.multiplicity == multiplicity
-        weights = np.where(rows, weights, 0.0) / weights[rows].sum()
-    scale = np.sqrt(weights) * distribution.tau(objective.target)
-    sigma = np.linalg.svd(scale[:, None] * probabilities @ contrast_basis(distribution.classes), compute_uv=False)
-    return np.pad(sigma, (0, max(0, distribution.classes - 1 - len(sigma))))
 
 
 def spectral_laws(

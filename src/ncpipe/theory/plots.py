@@ -12,8 +12,7 @@ import numpy as np
 
 from ncpipe.errors import InputError
 from ncpipe.labels import LabelDistribution
-from ncpipe.objective import Objective
-from ncpipe.theory.laws import prediction_sigma
+from ncpipe.objective import Objective, prediction_sigma
 from ncpipe.theory.rebalance import Rebalancing
 from ncpipe.theory.spectrum import Spectrum, pooled_spectrum
 
