@@ -19,6 +19,7 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -168,12 +169,12 @@ class EpochWriter:
         finished[...] = np.zeros(count, np.uint8)
         return cls(path)
 
-    @property
+    @cached_property
     def digests(self) -> np.ndarray:
         """Digests of all epochs, shape (epoch, array, 32), uint8; zeros where an epoch is not finished."""
-        return self._arrays["digest"][...]
+        return np.asarray(self._arrays["digest"][...])
 
-    @property
+    @cached_property
     def finished(self) -> np.ndarray:
         """Which epochs are finished, shape (epoch,), bool."""
         return np.asarray(self._arrays["finished"][...]).astype(bool)
@@ -191,9 +192,11 @@ class EpochWriter:
             target[index] = value
             digests[position] = np.frombuffer(digest_values(value), np.uint8)
         self._arrays["digest"][index] = digests
-        finished = self._arrays["finished"][...]
-        finished[index] = 1
-        self._arrays["finished"][...] = finished
+        self.digests[index] = digests
+        finished = self.finished.copy()
+        finished[index] = True
+        self._arrays["finished"][...] = finished.astype(np.uint8)
+        self.finished = finished
 
     def restore(self, digests: np.ndarray, finished: np.ndarray) -> None:
         """Put back what a resume state knows to be finished; later epochs become unfinished, halves of chunks go."""
@@ -202,6 +205,7 @@ class EpochWriter:
         # In this order a reader never sees an epoch as finished whose digest is already gone.
         self._arrays["finished"][...] = np.asarray(finished, np.uint8)
         self._arrays["digest"][...] = digests
+        self.finished, self.digests = np.array(finished, bool), np.array(digests, np.uint8)
 
 
 class Store:

@@ -65,11 +65,10 @@ TEST_SCALARS = {
 
 
 class Split:
-    """One split on the device: images uint8 (N, C, H, W), targets (N, K), labels bool (N, K)."""
+    """One split on the device: images uint8 (N, H, W, C), targets (N, K), labels bool (N, K)."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, target: str, device: torch.device) -> None:
-        # channels_last keeps the store's own (N, H, W, C) bytes and is the faster layout for convolutions.
-        self.images = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+        self.images = torch.from_numpy(images).to(device)
         self.labels = torch.from_numpy(labels.astype(bool)).to(device)
         weights = labels / labels.sum(1, keepdims=True) if target == "normalised" else labels
         self.targets = torch.from_numpy(weights.astype(np.float32)).to(device)
@@ -79,8 +78,9 @@ class Split:
 
 
 def pixels(images: Tensor) -> Tensor:
-    """Convert uint8 images to float32 in [0, 1]."""
-    return images.float().div_(255)
+    """Turn uint8 images (B, H, W, C) into float32 in [0, 1], (B, C, H, W) in the memory layout channels_last."""
+    # By a tensor on the device: CUDA multiplies by the reciprocal of a plain number, and loses a bit of the quotient.
+    return torch.div(images, torch.full((), 255.0, device=images.device)).permute(0, 3, 1, 2)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -140,9 +140,9 @@ class Trainer:
         self.epochs: int = settings["epochs"]
         self.batch = len(train) if recipe["batch"] == "full" else min(int(recipe["batch"]), len(train))
         self.lambda_h = float(objective["lambda_h"])
-        shape = train.images.shape
+        height, width, channels = train.images.shape[1:]
         torch.manual_seed(settings["seed"])
-        backbone = build_backbone(network, (shape[1], shape[2], shape[3]), len(train))
+        backbone = build_backbone(network, (channels, height, width), len(train))
         self.classifier = build_classifier(
             int(backbone.features),  # type: ignore[arg-type]
             train.labels.shape[1],
@@ -160,8 +160,7 @@ class Trainer:
             ParameterGroup([self.classifier.weight], weight_decay=float(objective["lambda_w"])),
             ParameterGroup(bias, weight_decay=float(objective["lambda_b"])),
         ]
-        self.epoch, self.step = 0, 0
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.epoch, self.step, self.loss_sum = 0, 0, 0.0
 
     def _order(self) -> Tensor:
         generator = stream(self.settings["seed"], "order", self.epoch)
@@ -185,24 +184,39 @@ class Trainer:
         self.backbone.train()
         samples, full = len(self.train), self.batch == len(self.train)
         order = None if full else self._order()
+        losses: list[Tensor] = []
         for start in range(self.step * self.batch, samples, self.batch):
             if stop.requested:
-                return None
-            index = slice(None) if order is None else order[start : start + self.batch]
-            targets = self.train.targets[index]
-            features = self.backbone(index if self.free else pixels(self.train.images[index]))
+                break
+            inputs, targets = self._batch(None if order is None else order[start : start + self.batch])
+            features = self.backbone(inputs)
             loss = batch_loss(self.classifier(features), features, targets, self.lambda_h)
             loss.backward()
             for group in self.groups:
                 group.step(rate, momentum)
-            self.loss_sum += loss.detach() * len(targets)
-            self.step += 1
-        mean = self.loss_sum.item() / samples
+            losses.append(loss.detach())
+        self._add_losses(losses)
+        if self.step * self.batch < samples:
+            return None
+        mean = self.loss_sum / samples
         if not math.isfinite(mean):
             raise self._diverged(f"the training loss is {mean}", self.epoch + 1)
-        self.epoch, self.step = self.epoch + 1, 0
-        self.loss_sum.zero_()
+        self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
         return mean
+
+    def _batch(self, index: Tensor | None) -> tuple[Tensor | slice, Tensor]:
+        """Input of the backbone and targets of the samples at `index`; None: all samples."""
+        images, targets = self.train.images, self.train.targets
+        if index is None:
+            return slice(None) if self.free else pixels(images), targets
+        # Rows of whole images: four times as fast on the CPU as images[index].
+        return index if self.free else pixels(images.index_select(0, index)), targets.index_select(0, index)
+
+    def _add_losses(self, losses: list[Tensor]) -> None:
+        """Count steps, and sum their losses in order and in float64, so that a stop in between changes no bit."""
+        for loss in torch.stack(losses).tolist() if losses else []:  # the epoch's only wait for the device
+            self.loss_sum += loss * min(self.batch, len(self.train) - self.step * self.batch)
+            self.step += 1
 
     def _diverged(self, what: str, epoch: int) -> DivergenceError:
         return DivergenceError(
@@ -256,8 +270,11 @@ class Trainer:
         tensors = {f"{part}.{name}": t for part, module in parts.items() for name, t in module.state_dict().items()}
         for position, group in enumerate(self.groups):
             tensors |= {f"momentum.{position}.{index}": buffer for index, buffer in enumerate(group.momentum)}
-        tensors["loss_sum"] = self.loss_sum
         return tensors
+
+    def position(self) -> dict[str, Any]:
+        """Where the run is; JSON keeps every bit of the loss."""
+        return {"epoch": self.epoch, "step": self.step, "loss_sum": self.loss_sum}
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         """All tensors that the next step depends on."""
@@ -268,7 +285,7 @@ class Trainer:
         """Continue from a state, bit for bit."""
         for name, tensor in self._tensors().items():
             tensor.copy_(torch.from_numpy(arrays[name]))
-        self.epoch, self.step = header["epoch"], header["step"]
+        self.epoch, self.step, self.loss_sum = header["epoch"], header["step"], header["loss_sum"]
 
 
 class Stop:
@@ -515,30 +532,22 @@ def _train(
     if state is None:
         writer = _create_store(run, settings, trainer, train_data, test_data)
         losses: list[float] = []
-        digests, finished = writer.digests, writer.finished
     else:
         header, arrays = state
         if header["environment"] != environment:
             log.warning("the run began elsewhere: %s", "; ".join(differences(header["environment"], environment)))
         writer = EpochWriter(run.store)
         trainer.restore(header, arrays)
-        losses, digests, finished = arrays["history"].tolist(), arrays["digests"], arrays["finished"]
+        losses = arrays["history"].tolist()
         log.info("going on from epoch %d, step %d", trainer.epoch, trainer.step)
 
     def save() -> None:
-        header = {
-            "identity": run.identity,
-            "environment": environment,
-            "epoch": trainer.epoch,
-            "step": trainer.step,
-        }
-        progress_arrays = {"history": np.array(losses), "digests": digests, "finished": finished}
+        header = {"identity": run.identity, "environment": environment, **trainer.position()}
+        progress_arrays = {"history": np.array(losses), "digests": writer.digests, "finished": writer.finished}
         save_state(run.state, header, trainer.state_arrays() | progress_arrays)
 
     def checkpoint() -> None:
-        nonlocal digests, finished
         writer.write(checkpoints.index(trainer.epoch), trainer.checkpoint(test))
-        digests, finished = writer.digests, writer.finished
         save()
 
     if state is None and 0 in checkpoints:
