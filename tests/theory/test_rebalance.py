@@ -10,8 +10,9 @@ from scipy.optimize import linprog
 
 from ncpipe.labels import LabelDistribution
 from ncpipe.objective import Objective
+from ncpipe.sampling import resampled
 from ncpipe.theory.optimum import solve
-from ncpipe.theory.rebalance import frequency_weights, rebalance, resampled
+from ncpipe.theory.rebalance import frequency_weights, rebalance
 from ncpipe.theory.spectrum import pooled_spectrum
 
 

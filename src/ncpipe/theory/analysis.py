@@ -12,6 +12,7 @@ import numpy as np
 from ncpipe.labels import LabelDistribution, contrast_classes
 from ncpipe.naming import parse_label_set
 from ncpipe.objective import Objective
+from ncpipe.sampling import check_counts, read_sampling
 from ncpipe.stores import write_json
 from ncpipe.synthesis import fit_synthesis, tagwise_residuals
 from ncpipe.theory.bound import spectral_bound
@@ -22,13 +23,23 @@ from ncpipe.theory.spectrum import Spectrum, kappa_covariance, multiplicity_spec
 from ncpipe.theory.thresholds import thresholds
 
 
-def analyse(distribution: LabelDistribution, objective: Objective, *, seed: int = 0) -> dict[str, Any]:
+def analyse(
+    distribution: LabelDistribution,
+    objective: Objective,
+    *,
+    natural: LabelDistribution | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Compute the theory file of one label distribution under one objective, as plain builtins.
 
     Parameters
     ----------
     distribution : LabelDistribution
+        What training sees: with sampling weights q, the label sets with q_S N samples each.
     objective : Objective
+    natural : LabelDistribution, optional
+        With sampling weights, the same label sets with the samples that carry them. What describes features by
+        frequencies or averages over samples (synthesis, tagwise) is about these, as it is for networks.
     seed : int
         Seeds the search for the optimum with h >= 0, and bootstrap and permutations of the synthesis.
 
@@ -36,13 +47,16 @@ def analyse(distribution: LabelDistribution, objective: Objective, *, seed: int 
     -------
     dict
         Keys distribution, objective, spectrum (1)-(6), optimum (7)-(9), relu (9a), bound (10), thresholds (11), laws
-        (20)-(22), synthesis (12) and tagwise. Undefined numbers are None. Equal input gives equal output.
+        (20)-(22), synthesis (12) and tagwise; distribution has ``natural_counts`` where `natural` is given. Undefined
+        numbers are None. Equal input gives equal output.
     """
+    described = _describe(distribution) | ({} if natural is None else {"natural_counts": natural.counts})
+    carried = distribution if natural is None else natural
     optimum = solve(distribution, objective)
     bound = dataclasses.asdict(spectral_bound(distribution, objective))
     bound["ratio"] = None if bound["value"] is None else _ratio(bound["value"], optimum.objective)
     return _plain({
-        "distribution": _describe(distribution),
+        "distribution": described,
         "objective": {
             "target": objective.target,
             "lambda_w": objective.lambda_w,
@@ -57,8 +71,8 @@ def analyse(distribution: LabelDistribution, objective: Objective, *, seed: int 
         "bound": bound,
         "thresholds": thresholds(distribution, objective),
         "laws": laws(distribution, objective, optimum),
-        "synthesis": fit_synthesis(optimum.prototypes, optimum.weight, distribution, seed=seed),
-        "tagwise": _tagwise(distribution, optimum),
+        "synthesis": fit_synthesis(optimum.prototypes, optimum.weight, carried, seed=seed),
+        "tagwise": _tagwise(carried, optimum),
     })  # fmt: skip
 
 
@@ -69,19 +83,34 @@ def write_theory(
     objective_entry: Mapping[str, Any],
     path: Path,
     *,
+    sampling: Path | None = None,
     seed: int = 0,
 ) -> None:
     """Analyse ``{"0": 140, ..., "8+9": 20}`` under an entry of ``objectives`` and write the theory file.
 
+    Parameters
+    ----------
+    sampling : Path, optional
+        Sampling weights of these label sets; without them each sample weighs the same.
+
     Raises
     ------
     InputError
-        If the counts are not a label distribution.
+        If the counts are not a label distribution, or not the one that the sampling weights are for.
+    StoreError
+        If the file of the weights is missing or damaged.
     """
-    distribution = LabelDistribution.from_counts(
+    natural = LabelDistribution.from_counts(
         {parse_label_set(name): count for name, count in counts.items()}, classes, class_names=class_names
     )
-    write_json(path, analyse(distribution, Objective.from_config(dict(objective_entry)), seed=seed))
+    objective = Objective.from_config(dict(objective_entry))
+    if sampling is None:
+        theory = analyse(natural, objective, seed=seed)
+    else:
+        weights = read_sampling(sampling)
+        check_counts(sampling, weights, natural.as_counts())
+        theory = analyse(weights.distribution, objective, natural=natural, seed=seed)
+    write_json(path, theory)
 
 
 def _describe(distribution: LabelDistribution) -> dict[str, Any]:

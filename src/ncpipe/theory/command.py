@@ -363,7 +363,8 @@ def _distribution_values(distribution: LabelDistribution) -> dict[str, Any]:
 def _rebalance(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from ncpipe.theory.rebalance import frequency_weights, rebalance, resampled
+    from ncpipe.sampling import resampled
+    from ncpipe.theory.rebalance import frequency_weights, rebalance
     from ncpipe.theory.spectrum import pooled_spectrum
 
     _check_outputs(options)

@@ -44,13 +44,6 @@ class Rebalancing:
     kappa_before: float
 
 
-def resampled(distribution: LabelDistribution, weights: np.ndarray) -> LabelDistribution:
-    """The distribution of the same number of samples with other weights over its label sets."""
-    return LabelDistribution(
-        distribution.indicator, weights * (distribution.samples / weights.sum()), distribution.class_names
-    )
-
-
 def frequency_weights(distribution: LabelDistribution, scheme: Scheme, *, beta: float = 0.999) -> np.ndarray:
     """Weights q over label sets from class frequencies n_k alone, shape (S,), summing to 1.
 
