@@ -68,6 +68,7 @@ wildcard_constraints:
     network="[^/]+",
     objective="[^/]+",
     seed="[0-9]+",
+    target="normalised|raw",
     variant="definition|li2024",
 
 
@@ -107,6 +108,30 @@ def theory_of_run(wildcards):
     """The theory file that a run is measured against."""
     objective = config["networks"][wildcards.network]["objective"]
     return f"{RESULTS}/theory/{wildcards.dataset}/{wildcards.setting}/{objective}.json"
+
+
+def setting_sampling(wildcards):
+    """How a setting weights its label sets."""
+    return plan.setting_sampling(config["settings"][wildcards.setting])
+
+
+def sampling_of_theory(wildcards):
+    """The sampling weights that a theory file is about, or nothing."""
+    return (
+        plan.sampling_file(
+            config, wildcards.dataset, wildcards.setting, wildcards.objective
+        )
+        or []
+    )
+
+
+def sampling_of_run(wildcards):
+    """The sampling weights that a run is trained with, or nothing."""
+    objective = config["networks"][wildcards.network]["objective"]
+    return (
+        plan.sampling_file(config, wildcards.dataset, wildcards.setting, objective)
+        or []
+    )
 
 
 def figure_names(wildcards):

@@ -1,15 +1,43 @@
 """theory: what follows from the labels alone, before and without any training.
 
 Needs: label counts and objectives, from the configuration.
-Makes: {results}/theory/{dataset}/{setting}/{objective}.json: spectrum, certified optima, bounds, thresholds, synthesis.
+Makes: {results}/theory/{dataset}/{setting}/{objective}.json: spectrum, certified optima, bounds, thresholds, synthesis;
+{results}/theory/{dataset}/{setting}/sampling/{target}.json: the weights of a setting with `sampling`.
 """
+
+
+rule theory_sampling:
+    """Sampling weights of {wildcards.setting} of {wildcards.dataset}, {wildcards.target} targets."""
+    input:
+        modules=package_modules(
+            "theory/sampling.py",
+            "theory/rebalance.py",
+            "theory/spectrum.py",
+            "labels.py",
+            "sampling.py",
+        ),
+    output:
+        weights=f"{RESULTS}/theory/{{dataset}}/{{setting}}/sampling/{{target}}.json",
+    log:
+        f"{RESULTS}/logs/theory/{{dataset}}/{{setting}}/sampling/{{target}}.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        counts=label_counts,
+        class_names=class_names,
+        sampling=setting_sampling,
+    script:
+        "../scripts/theory_sampling.py"
 
 
 rule theory_optimum:
     """Spectrum and certified optimum of {wildcards.setting} of {wildcards.dataset} under {wildcards.objective}."""
     input:
+        sampling=sampling_of_theory,
         modules=package_modules(
-            "theory/*.py", "labels.py", "objective.py", "synthesis.py"
+            "theory/*.py", "labels.py", "objective.py", "sampling.py", "synthesis.py"
         ),
     output:
         theory=f"{RESULTS}/theory/{{dataset}}/{{setting}}/{{objective}}.json",

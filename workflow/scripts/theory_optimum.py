@@ -16,4 +16,5 @@ with job(snakemake.log[0]):
         snakemake.params.class_names,
         snakemake.params.objective,
         Path(snakemake.output.theory),
+        sampling=Path(snakemake.input.sampling) if snakemake.input.sampling else None,
     )
