@@ -15,7 +15,7 @@ import numpy as np
 
 from ncpipe.errors import InputError, StoreError
 from ncpipe.labels import LabelDistribution, Target
-from ncpipe.naming import label_set_name
+from ncpipe.naming import LabelSet, label_set_name
 from ncpipe.stores import read_json, write_json
 
 
@@ -111,8 +111,8 @@ def read_sampling(path: Path) -> Sampling:
         raise StoreError(f"{path}: damaged, it lacks {error}") from error
 
 
-def check_counts(path: Path, sampling: Sampling, counts: Mapping[tuple[int, ...], float]) -> None:
-    """Raise InputError unless the weights at `path` are those of label sets with these counts."""
+def check_sampling(path: Path, sampling: Sampling, counts: Mapping[LabelSet, float], target: Target) -> None:
+    """Raise InputError unless the weights at `path` are those of label sets with these counts, and of this target."""
     theirs = sampling.natural.as_counts()
     odd = sorted(s for s in {*theirs, *counts} if theirs.get(s, 0) != counts.get(s, 0))
     if odd:
@@ -120,3 +120,5 @@ def check_counts(path: Path, sampling: Sampling, counts: Mapping[tuple[int, ...]
             f"{path}: is about other labels: label set {label_set_name(odd[0], sampling.natural.class_names)} has "
             f"{theirs.get(odd[0], 0):g} samples there and {counts.get(odd[0], 0):g} here"
         )
+    if sampling.target != target:
+        raise InputError(f"{path}: is about {sampling.target} targets; the objective has {target} ones")

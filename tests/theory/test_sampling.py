@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ncpipe.errors import InputError, StoreError
 from ncpipe.labels import LabelDistribution
 from ncpipe.objective import Objective
-from ncpipe.sampling import check_counts, read_sampling, resampled
+from ncpipe.sampling import check_sampling, read_sampling, resampled
 from ncpipe.stores import read_json, write_json
 from ncpipe.synthesis import fit_synthesis
 from ncpipe.theory.analysis import write_theory
@@ -99,9 +99,11 @@ def test_a_file_is_read_back_to_the_last_bit_and_written_to_the_same_bytes(tmp_p
 def test_damaged_files_and_weights_of_other_labels_are_refused(tmp_path):
     path = tmp_path / "weights.json"
     write_sampling_weights({"0": 3, "1": 1, "0+1": 2}, ["a", "b"], "raw", path, method="class_balanced", cap=None)
-    check_counts(path, read_sampling(path), {(0,): 3, (1,): 1, (0, 1): 2})
+    check_sampling(path, read_sampling(path), {(0,): 3, (1,): 1, (0, 1): 2}, "raw")
     with pytest.raises(InputError, match=r"label set a\+b has 2 samples there and 4 here"):
-        check_counts(path, read_sampling(path), {(0,): 3, (1,): 1, (0, 1): 4})
+        check_sampling(path, read_sampling(path), {(0,): 3, (1,): 1, (0, 1): 4}, "raw")
+    with pytest.raises(InputError, match="about raw targets; the objective has normalised ones"):
+        check_sampling(path, read_sampling(path), {(0,): 3, (1,): 1, (0, 1): 2}, "normalised")
     content = read_json(path)
     write_json(path, {**content, "weights": content["weights"][:-1]})
     with pytest.raises(StoreError, match="needs a weight > 0 for each of 3 label sets"):

@@ -15,6 +15,7 @@ with job(snakemake.log[0]) as log:
         data=Path(snakemake.input.data).parent,
         folder=Path(snakemake.output.manifest).parent,
         log=log,
+        sampling=Path(snakemake.input.sampling) if snakemake.input.sampling else None,
         device=snakemake.params.device,
         threads=snakemake.threads,
     )

@@ -12,7 +12,7 @@ import numpy as np
 from ncpipe.labels import LabelDistribution, contrast_classes
 from ncpipe.naming import parse_label_set
 from ncpipe.objective import Objective
-from ncpipe.sampling import check_counts, read_sampling
+from ncpipe.sampling import check_sampling, read_sampling
 from ncpipe.stores import write_json
 from ncpipe.synthesis import fit_synthesis, tagwise_residuals
 from ncpipe.theory.bound import spectral_bound
@@ -96,7 +96,7 @@ def write_theory(
     Raises
     ------
     InputError
-        If the counts are not a label distribution, or not the one that the sampling weights are for.
+        If the counts are not a label distribution, or the sampling weights are for others or for another target.
     StoreError
         If the file of the weights is missing or damaged.
     """
@@ -108,7 +108,7 @@ def write_theory(
         theory = analyse(natural, objective, seed=seed)
     else:
         weights = read_sampling(sampling)
-        check_counts(sampling, weights, natural.as_counts())
+        check_sampling(sampling, weights, natural.as_counts(), objective.target)
         theory = analyse(weights.distribution, objective, natural=natural, seed=seed)
     write_json(path, theory)
 

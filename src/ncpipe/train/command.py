@@ -53,11 +53,15 @@ def _train(options: argparse.Namespace) -> int:
     data = results / "data" / run.dataset
     if not (data / "manifest.json").is_file():
         raise InputError(f"{data}: no data set here; make it first, with `snakemake data`")
+    sampling = plan.sampling_file(config, run.dataset, run.setting, config["networks"][run.network]["objective"])
+    if sampling is not None and not Path(sampling).is_file():
+        raise InputError(f"{sampling}: no sampling weights here; make them first, with `snakemake theory`")
     train_run(
         plan.train_settings(config, run),
         data=data,
         folder=results / "train" / run.name,
         log=logging.getLogger("ncpipe"),
+        sampling=None if sampling is None else Path(sampling),
         device=config["device"],
         threads=options.threads,
         on_mismatch="restart" if options.fresh else "refuse",

@@ -28,8 +28,9 @@ import ncpipe
 from ncpipe.config import Run
 from ncpipe.datasets import DataSplit, dataset_store, open_dataset, select
 from ncpipe.errors import DivergenceError, InputError, StateMismatchError, StoreError
-from ncpipe.naming import parse_label_set
+from ncpipe.naming import LabelSet, label_set_name, parse_label_set
 from ncpipe.progress import Progress, clock
+from ncpipe.sampling import check_sampling, read_sampling
 from ncpipe.stores import (
     Array,
     EpochArray,
@@ -65,13 +66,26 @@ TEST_SCALARS = {
 
 
 class Split:
-    """One split on the device: images uint8 (N, H, W, C), targets (N, K), labels bool (N, K)."""
+    """One split on the device: images uint8 (N, H, W, C), targets (N, K), labels bool (N, K).
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, target: str, device: torch.device) -> None:
+    With sampling weights, (N,), the targets are multiplied by them: the loss is linear in its target.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        target: str,
+        device: torch.device,
+        weights: np.ndarray | None = None,
+    ) -> None:
         self.images = torch.from_numpy(images).to(device)
         self.labels = torch.from_numpy(labels.astype(bool)).to(device)
-        weights = labels / labels.sum(1, keepdims=True) if target == "normalised" else labels
-        self.targets = torch.from_numpy(weights.astype(np.float32)).to(device)
+        targets = labels / labels.sum(1, keepdims=True) if target == "normalised" else labels
+        if weights is not None:
+            targets = targets * weights[:, None]
+        self.targets = torch.from_numpy(targets.astype(np.float32)).to(device)
+        self.weights = None if weights is None else torch.from_numpy(weights.astype(np.float32)).to(device)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -188,9 +202,9 @@ class Trainer:
         for start in range(self.step * self.batch, samples, self.batch):
             if stop.requested:
                 break
-            inputs, targets = self._batch(None if order is None else order[start : start + self.batch])
+            inputs, targets, weights = self._batch(None if order is None else order[start : start + self.batch])
             features = self.backbone(inputs)
-            loss = batch_loss(self.classifier(features), features, targets, self.lambda_h)
+            loss = batch_loss(self.classifier(features), features, targets, self.lambda_h, weights)
             loss.backward()
             for group in self.groups:
                 group.step(rate, momentum)
@@ -204,13 +218,14 @@ class Trainer:
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
         return mean
 
-    def _batch(self, index: Tensor | None) -> tuple[Tensor | slice, Tensor]:
-        """Input of the backbone and targets of the samples at `index`; None: all samples."""
-        images, targets = self.train.images, self.train.targets
+    def _batch(self, index: Tensor | None) -> tuple[Tensor | slice, Tensor, Tensor | None]:
+        """Input of the backbone, targets and weights of the samples at `index`; None: all samples."""
+        images, targets, weights = self.train.images, self.train.targets, self.train.weights
         if index is None:
-            return slice(None) if self.free else pixels(images), targets
+            return slice(None) if self.free else pixels(images), targets, weights
         # Rows of whole images: four times as fast on the CPU as images[index].
-        return index if self.free else pixels(images.index_select(0, index)), targets.index_select(0, index)
+        inputs = index if self.free else pixels(images.index_select(0, index))
+        return inputs, targets.index_select(0, index), None if weights is None else weights[index]
 
     def _add_losses(self, losses: list[Tensor]) -> None:
         """Count steps, and sum their losses in order and in float64, so that a stop in between changes no bit."""
@@ -256,6 +271,7 @@ class Trainer:
                 terms = objective_terms(
                     features, weight, bias, split.targets,
                     lambda_w=objective["lambda_w"], lambda_h=self.lambda_h, lambda_b=objective["lambda_b"],
+                    weights=split.weights,
                 )  # fmt: skip
                 values |= {f"objective_{term}": value for term, value in terms.items()}
                 values["objective"] = sum(terms.values())
@@ -306,11 +322,16 @@ class Stop:
 
 
 def load_split(
-    folder: Path, split: Literal["train", "test"], settings: Mapping[str, Any], device: torch.device
+    folder: Path,
+    split: Literal["train", "test"],
+    settings: Mapping[str, Any],
+    device: torch.device,
+    factors: Mapping[LabelSet, float] | None = None,
 ) -> tuple[Split, DataSplit]:
     """Load one split of a data set, as it is stored and on the device.
 
-    The training split is the setting's selection; the test split is whole.
+    The training split is the setting's selection, weighted with the `factors` of its label sets where there are some;
+    the test split is whole.
     """
     data = open_dataset(folder, split)
     if split == "train":
@@ -318,7 +339,37 @@ def load_split(
         chosen = select(data.label_set, data.label_sets, counts)
         data = replace(data, images=data.images[chosen], label_set=data.label_set[chosen])
     labels = data.label_sets[data.label_set]
-    return Split(data.images, labels, settings["objective"]["target"], device), data
+    weights = None if factors is None else _label_set_weight(data.label_sets, factors)[data.label_set]
+    return Split(data.images, labels, settings["objective"]["target"], device, weights), data
+
+
+def _label_set_weight(label_sets: np.ndarray, factors: Mapping[LabelSet, float]) -> np.ndarray:
+    """ω_S of each multi-hot row, shape (S,); NaN where the setting has no sample of it."""
+    return np.array([factors.get(tuple(np.flatnonzero(row).tolist()), np.nan) for row in label_sets])
+
+
+def _read_factors(path: Path | None, settings: Mapping[str, Any]) -> dict[LabelSet, float] | None:
+    """Read the factors ω_S of a setting with sampling weights; None for one without.
+
+    Raises
+    ------
+    InputError
+        If the weights are missing, or not the ones that the settings ask for.
+    """
+    wanted = settings.get("sampling")
+    if wanted is None:
+        return None
+    if path is None:
+        raise InputError(f"sampling {wanted['method']}: its weights are missing; make them with `snakemake theory`")
+    found = read_sampling(path)
+    counts = {parse_label_set(name): count for name, count in settings["counts"].items()}
+    check_sampling(path, found, counts, settings["objective"]["target"])
+    if found.method != wanted["method"] or wanted["cap"] not in (None, found.cap):
+        raise InputError(
+            f"{path}: found weights by {found.method} with cap {found.cap:g}; the setting asks for {wanted['method']}"
+            + ("" if wanted["cap"] is None else f" with cap {wanted['cap']:g}")
+        )
+    return dict(zip(found.natural.label_sets, found.factors.tolist(), strict=True))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -334,7 +385,12 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 
 
 def _create_store(
-    run: _Run, settings: Mapping[str, Any], trainer: Trainer, train: DataSplit, test: DataSplit | None
+    run: _Run,
+    settings: Mapping[str, Any],
+    trainer: Trainer,
+    train: DataSplit,
+    test: DataSplit | None,
+    factors: Mapping[LabelSet, float] | None,
 ) -> EpochWriter:
     width, classes = trainer.classifier.in_features, trainer.classifier.out_features
     arrays = {
@@ -346,6 +402,9 @@ def _create_store(
         "label_sets": Array(("label_set", "class"), train.label_sets, "multi-hot label sets"),
         "label_set_train": Array(("train_sample",), train.label_set, "label set of each training sample"),
     }
+    if factors is not None:
+        weight, text = _label_set_weight(train.label_sets, factors), "sampling weight of each training sample"
+        static["label_set_weight"] = Array(("label_set",), weight, text)
     if test is not None:
         sizes = (len(test.label_set), width)
         arrays["features_test"] = EpochArray(("test_sample", "feature"), sizes, "float32", "features")
@@ -356,7 +415,7 @@ def _create_store(
         "objective": settings["objective"],
         "architecture": settings["network"]["architecture"],
         "class_names": list(train.class_names),
-    }
+    } | ({} if factors is None else {"sampling": settings["sampling"]})
     return EpochWriter.create(
         run.store, epochs=settings["checkpoints"], arrays=arrays, static=static, attributes=attributes
     )
@@ -459,6 +518,7 @@ def train_run(
     data: Path,
     folder: Path,
     log: logging.Logger,
+    sampling: Path | None = None,
     device: str = "auto",
     threads: int = 1,
     on_mismatch: Literal["restart", "refuse"] = "restart",
@@ -469,9 +529,12 @@ def train_run(
     ----------
     settings : mapping
         ``run`` (dataset, setting, network, seed), ``network``, ``recipe``, ``objective``, ``counts`` ({label set name:
-        samples}), ``epochs``, ``checkpoints``, ``seed``: plain values, see `ncpipe.config.train_settings`.
+        samples}), ``epochs``, ``checkpoints``, ``seed``, and ``sampling`` (method, cap) for a setting that weights its
+        label sets: plain values, see `ncpipe.config.train_settings`.
     data, folder : Path
         The data set's folder and this run's folder.
+    sampling : Path, optional
+        File of the weights; needed where ``settings`` has ``sampling``.
     device : {"auto", "cpu", "cuda"}
     threads : int
         CPU threads; results are bit-identical for equal threads.
@@ -481,6 +544,8 @@ def train_run(
 
     Raises
     ------
+    InputError
+        If the sampling weights are missing or not the ones that ``settings`` ask for.
     LockedError
         If another process is at work in `folder`.
     StateMismatchError, StoreError
@@ -493,7 +558,10 @@ def train_run(
     torch.set_num_threads(threads)
     chosen = resolve_device(device)
     digest = dataset_store(data).digest()
+    factors = _read_factors(sampling, settings)
     identity = {"settings": settings, "algorithm_version": TRAIN_VERSION, "data": digest}
+    if factors is not None:
+        identity["label_set_weight"] = hash_json({label_set_name(s): factor for s, factor in factors.items()})
     run = _Run(folder, identity)
     environment = {
         "python": platform.python_version(),
@@ -511,12 +579,13 @@ def train_run(
             run.remove_superseded()
             log.info("already finished: all stored digests verified")
             return
-        _train(run, settings, state, data, environment, chosen, stop, log)
+        _train(run, settings, factors, state, data, environment, chosen, stop, log)
 
 
 def _train(
     run: _Run,
     settings: Mapping[str, Any],
+    factors: Mapping[LabelSet, float] | None,
     state: tuple[dict[str, Any], dict[str, np.ndarray]] | None,
     data: Path,
     environment: dict[str, Any],
@@ -524,13 +593,13 @@ def _train(
     stop: Stop,
     log: logging.Logger,
 ) -> None:
-    train, train_data = load_split(data, "train", settings, device)
+    train, train_data = load_split(data, "train", settings, device, factors)
     trainer = Trainer(settings, train, device)
     test, test_data = (None, None) if trainer.free else load_split(data, "test", settings, device)
     checkpoints, epochs, name = settings["checkpoints"], settings["epochs"], Run(**settings["run"]).name
 
     if state is None:
-        writer = _create_store(run, settings, trainer, train_data, test_data)
+        writer = _create_store(run, settings, trainer, train_data, test_data, factors)
         losses: list[float] = []
     else:
         header, arrays = state

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 
-def batch_loss(logits: Tensor, features: Tensor, targets: Tensor, lambda_h: float) -> Tensor:
+def batch_loss(
+    logits: Tensor, features: Tensor, targets: Tensor, lambda_h: float, weights: Tensor | None = None
+) -> Tensor:
     """Mean pick-all-labels loss plus the per-sample feature penalty, theory.md (7) without its parameter penalties.
 
     Parameters
@@ -14,11 +16,18 @@ def batch_loss(logits: Tensor, features: Tensor, targets: Tensor, lambda_h: floa
     logits : Tensor, shape (B, K)
     features : Tensor, shape (B, d)
     targets : Tensor, shape (B, K)
-        t_S of each sample: y / m (normalised) or y (raw).
+        t_S of each sample, y / m (normalised) or y (raw), times its weight: the loss is linear in it.
     lambda_h : float
         λ_H; the penalty is λ_H / 2 times the batch mean of ‖h‖², the same for every batch size.
+    weights : Tensor, shape (B,), optional
+        Sampling weights ω_S of the samples, on the penalty; without them each weighs 1.
     """
-    return torch.nn.functional.cross_entropy(logits, targets) + 0.5 * lambda_h * features.square().sum(1).mean()
+    return torch.nn.functional.cross_entropy(logits, targets) + 0.5 * lambda_h * _mean_square(features, weights)
+
+
+def _mean_square(features: Tensor, weights: Tensor | None) -> Tensor:
+    squares = features.square().sum(1)
+    return (squares if weights is None else squares * weights).mean()
 
 
 def objective_terms(
@@ -30,17 +39,18 @@ def objective_terms(
     lambda_w: float,
     lambda_h: float,
     lambda_b: float,
+    weights: Tensor | None = None,
 ) -> dict[str, float]:
     """Each term of theory.md (7) in float64: ``loss``, ``classifier``, ``feature``, ``bias``.
 
-    Shapes: features (N, d), weight (K, d), bias (K,), targets (N, K).
+    Shapes: features (N, d), weight (K, d), bias (K,), targets (N, K), weights (N,); see `batch_loss` for the last two.
     """
     logits = features.double() @ weight.double().T + bias.double()
     loss = torch.nn.functional.cross_entropy(logits, targets.double())
     return {
         "loss": loss.item(),
         "classifier": 0.5 * lambda_w * weight.double().square().sum().item(),
-        "feature": 0.5 * lambda_h * features.double().square().sum(1).mean().item(),
+        "feature": 0.5 * lambda_h * _mean_square(features.double(), weights).item(),
         "bias": 0.5 * lambda_b * bias.double().square().sum().item(),
     }
 
