@@ -66,10 +66,7 @@ TEST_SCALARS = {
 
 
 class Split:
-    """One split on the device: images uint8 (N, H, W, C), targets (N, K), labels bool (N, K).
-
-    With sampling weights, (N,), the targets are multiplied by them: the loss is linear in its target.
-    """
+    """One split on the device: images uint8 (N, H, W, C), targets (N, K), labels bool (N, K), sampling weights (N,)."""
 
     def __init__(
         self,
@@ -82,10 +79,8 @@ class Split:
         self.images = torch.from_numpy(images).to(device)
         self.labels = torch.from_numpy(labels.astype(bool)).to(device)
         targets = labels / labels.sum(1, keepdims=True) if target == "normalised" else labels
-        if weights is not None:
-            targets = targets * weights[:, None]
         self.targets = torch.from_numpy(targets.astype(np.float32)).to(device)
-        self.weights = None if weights is None else torch.from_numpy(weights.astype(np.float32)).to(device)
+        self.weights = None if weights is None else torch.from_numpy(weights).to(device)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -16,18 +16,23 @@ def batch_loss(
     logits : Tensor, shape (B, K)
     features : Tensor, shape (B, d)
     targets : Tensor, shape (B, K)
-        t_S of each sample, y / m (normalised) or y (raw), times its weight: the loss is linear in it.
+        t_S of each sample: y / m (normalised) or y (raw).
     lambda_h : float
         λ_H; the penalty is λ_H / 2 times the batch mean of ‖h‖², the same for every batch size.
     weights : Tensor, shape (B,), optional
-        Sampling weights ω_S of the samples, on the penalty; without them each weighs 1.
+        Sampling weights ω_S of the samples, on loss and penalty; without them each weighs 1.
     """
-    return torch.nn.functional.cross_entropy(logits, targets) + 0.5 * lambda_h * _mean_square(features, weights)
+    loss, squares = _mean_terms(logits, features, targets, weights)
+    return loss + 0.5 * lambda_h * squares
 
 
-def _mean_square(features: Tensor, weights: Tensor | None) -> Tensor:
+def _mean_terms(logits: Tensor, features: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Weighted means of the loss and of ‖h‖²."""
     squares = features.square().sum(1)
-    return (squares if weights is None else squares * weights).mean()
+    if weights is not None:
+        weights = weights.to(logits.dtype)
+        targets, squares = targets * weights[:, None], squares * weights  # the loss is linear in its target
+    return torch.nn.functional.cross_entropy(logits, targets), squares.mean()
 
 
 def objective_terms(
@@ -43,14 +48,15 @@ def objective_terms(
 ) -> dict[str, float]:
     """Each term of theory.md (7) in float64: ``loss``, ``classifier``, ``feature``, ``bias``.
 
-    Shapes: features (N, d), weight (K, d), bias (K,), targets (N, K), weights (N,); see `batch_loss` for the last two.
+    Shapes: features (N, d), weight (K, d), bias (K,), targets (N, K), weights (N,); as in `batch_loss`.
     """
-    logits = features.double() @ weight.double().T + bias.double()
-    loss = torch.nn.functional.cross_entropy(logits, targets.double())
+    features = features.double()
+    logits = features @ weight.double().T + bias.double()
+    loss, squares = _mean_terms(logits, features, targets.double(), weights)
     return {
         "loss": loss.item(),
         "classifier": 0.5 * lambda_w * weight.double().square().sum().item(),
-        "feature": 0.5 * lambda_h * _mean_square(features.double(), weights).item(),
+        "feature": 0.5 * lambda_h * squares.item(),
         "bias": 0.5 * lambda_b * bias.double().square().sum().item(),
     }
 
