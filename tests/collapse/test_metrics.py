@@ -23,6 +23,7 @@ from ncpipe.collapse.metrics import (
     nc2_w,
     nc3,
     weakest_contrast,
+    weakest_logits,
 )
 from ncpipe.labels import LabelDistribution
 
@@ -266,3 +267,13 @@ def test_weakest_contrast_is_zero_where_the_width_is_too_small():
     value, contrast = weakest_contrast(np.random.default_rng(0).standard_normal((5, 2)))
     assert value == 0
     assert np.linalg.norm(contrast) == pytest.approx(1)
+
+
+def test_weakest_logits_by_the_spectrum_of_their_contrasts_and_zero_where_some_are_not_seen():
+    distribution = LabelDistribution.from_counts({(0,): 5, (1,): 3, (2,): 1, (0, 1): 2, (1, 2): 4}, 3)
+    logits = np.random.default_rng(0).standard_normal((5, 3))
+    centred = logits - logits.mean(axis=1, keepdims=True)
+    expected = np.linalg.eigvalsh(centred.T @ (distribution.weights[:, None] * centred))[1]  # [0] is along 1
+    assert weakest_logits(logits, distribution) == pytest.approx(np.sqrt(expected), rel=1e-12)
+    one = LabelDistribution.from_counts({(0,): 5}, 3)
+    assert weakest_logits(logits[:1], one) == 0

@@ -29,6 +29,7 @@ from ncpipe.collapse.metrics import (
     nc2_w,
     nc3,
     weakest_contrast,
+    weakest_logits,
 )
 from ncpipe.collapse.optimality import (
     ResidualSpectrum,
@@ -68,13 +69,29 @@ class Samples:
     distribution : LabelDistribution
     label_set : ndarray of int, shape (N,)
         Position in `distribution`.
+    weights : ndarray, shape (S,)
+        Sampling weights ω_S of training, 1 where it has none: for what training minimises, never for geometry.
     """
 
     distribution: LabelDistribution
     label_set: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def factors(self) -> np.ndarray:
+        """Sampling weight of each sample, shape (N,)."""
+        return self.weights[self.label_set]
+
+    @property
+    def sampled(self) -> LabelDistribution:
+        """The labels as training sees them: q_S N samples of each label set."""
+        d = self.distribution
+        return LabelDistribution(d.indicator, d.counts * self.weights, d.class_names)
 
 
-def split_samples(label_sets: np.ndarray, label_set: np.ndarray, class_names: Sequence[str]) -> Samples:
+def split_samples(
+    label_sets: np.ndarray, label_set: np.ndarray, class_names: Sequence[str], weights: np.ndarray | None = None
+) -> Samples:
     """Label distribution of a split and each sample's position in it.
 
     Parameters
@@ -83,6 +100,9 @@ def split_samples(label_sets: np.ndarray, label_set: np.ndarray, class_names: Se
         Multi-hot rows of the store.
     label_set : ndarray of int, shape (N,)
         Row of each sample.
+    class_names : sequence of str
+    weights : ndarray, shape (S_all,), optional
+        Sampling weights ω_S of training.
 
     Raises
     ------
@@ -102,7 +122,10 @@ def split_samples(label_sets: np.ndarray, label_set: np.ndarray, class_names: Se
     position = {s: p for p, s in enumerate(distribution.label_sets)}
     lookup = np.full(len(label_sets), -1)
     lookup[present] = [position[s] for s in members]
-    return Samples(distribution, lookup[label_set])
+    ordered = np.ones(len(present))
+    if weights is not None:
+        ordered[lookup[present]] = weights[present]
+    return Samples(distribution, lookup[label_set], ordered)
 
 
 def geometry_metrics(record: Record, place: Place, condensed: Condensed, weight: np.ndarray, bias: np.ndarray) -> None:
@@ -125,6 +148,7 @@ def geometry_metrics(record: Record, place: Place, condensed: Condensed, weight:
     record.compute("nc2_h_uncentred", place, nc2_h, condensed, "li2024")
     record.compute("weakest_contrast_prototypes", place, _class_mean_contrast, condensed)
     logits, multi_hot = condensed.prototypes @ weight.T + bias, distribution.multi_hot()  # (S, K)
+    record.keep("sigma_min_logits", place, weakest_logits(logits, distribution))
     for m in distribution.multiplicities:
         at, rows = {**place, "multiplicity": m}, distribution.multiplicity == m
         record.compute("weakest_margin", at, weakest_margin, logits[rows], multi_hot[rows])
@@ -179,6 +203,7 @@ def optimality_metrics(
     label_set: np.ndarray,
     theory: Theory,
     reference: ReferenceName,
+    factors: np.ndarray | None = None,
 ) -> None:
     """Record objective, gaps, and the distance from the reference optimum.
 
@@ -196,6 +221,8 @@ def optimality_metrics(
     theory : Theory
     reference : {"convex", "relu"}
         The optimum that fits the features.
+    factors : ndarray, shape (N,), optional
+        Sampling weight of each sample.
     """
     for name in ("loss", "classifier", "feature", "bias"):
         record.keep(f"objective_{name}", place, getattr(terms, name))
@@ -208,7 +235,7 @@ def optimality_metrics(
     record.compute(
         "total_variation",
         place,
-        lambda: total_variation(probabilities, _reference(theory, reference).probabilities, label_set),
+        lambda: total_variation(probabilities, _reference(theory, reference).probabilities, label_set, factors),
     )
 
 
@@ -281,15 +308,19 @@ class _Run:
         # Features of the unconstrained model may be negative; those of networks come out of a ReLU.
         self.reference: ReferenceName = "convex" if attributes["architecture"] == "ufm" else "relu"
         static = self.store.static()
+        label_sets = static["label_sets"].to_numpy()
+        self.weighted = "label_set_weight" in static
+        weights = {"train": static["label_set_weight"].to_numpy()} if self.weighted else {}
         self.samples = {
-            split: split_samples(static["label_sets"].values, static[f"label_set_{split}"].values, self.class_names)
+            split: split_samples(label_sets, static[f"label_set_{split}"].values, self.class_names, weights.get(split))
             for split in SPLITS
             if f"label_set_{split}" in static
         }
 
     def matches(self, theory: Theory, path: Path) -> None:
         """Raise InputError unless the theory is about this run's labels and objective."""
-        own, theirs = self.samples["train"].distribution.as_counts(), theory.distribution.as_counts()
+        train = self.samples["train"]
+        own, theirs = train.distribution.as_counts(), theory.natural.as_counts()
         if own != theirs:
             odd = sorted(s for s in {*own, *theirs} if own.get(s) != theirs.get(s))
             name = label_set_name(odd[0], self.class_names)
@@ -297,6 +328,8 @@ class _Run:
                 f"{path}: is about other labels than {self.folder}: label set {name} has {theirs.get(odd[0], 0):g} "
                 f"samples there and {own.get(odd[0], 0):g} here"
             )
+        if not np.allclose(train.sampled.counts, theory.distribution.counts, rtol=_AGREEMENT, atol=0):
+            raise InputError(f"{path}: is about other sampling weights than {self.folder} was trained with")
         if theory.objective != self.objective:
             raise InputError(f"{path}: objective {theory.objective}; {self.folder} was trained with {self.objective}")
 
@@ -362,11 +395,11 @@ def _analyse_epoch(run: _Run, theory: Theory, record: Record, epoch: int) -> _Ep
     train, features = run.samples["train"], data["features_train"].to_numpy()
     terms = network_terms(
         weight, bias, features, label_set=train.label_set, multi_hot=train.distribution.multi_hot(),
-        objective=run.objective,
+        objective=run.objective, factors=train.factors,
     )  # fmt: skip
     _check_objective(run, epoch, float(data["objective"]), terms.total)
     probabilities = softmax(network_logits(weight, bias, features))  # (N, K)
-    optimality_metrics(record, place, terms, probabilities, train.label_set, theory, run.reference)
+    optimality_metrics(record, place, terms, probabilities, train.label_set, theory, run.reference, train.factors)
     averaged = group_means(probabilities, groups(train.label_set, len(train.distribution.counts)))  # (S, K)
     residuals = spectral_metrics(record, place, averaged, terms.total, theory, run.reference)
     return _Epoch(
@@ -386,7 +419,8 @@ def _analyse_end(run: _Run, theory: Theory, record: Record) -> list[dict[str, An
     try:
         split = split_gap(
             weight, data["classifier_bias"].to_numpy(), features, prototypes=prototypes, label_set=train.label_set,
-            distribution=train.distribution, objective=run.objective, bound=reference_bound(theory, run.reference),
+            distribution=train.sampled, objective=run.objective, bound=reference_bound(theory, run.reference),
+            factors=train.factors,
         )  # fmt: skip
     except UndefinedMetric as reason:
         for part in parts:
@@ -444,7 +478,8 @@ def analyse_run(run_folder: Path, theory_path: Path, output_folder: Path, log: l
     multiplicities = sorted({m for samples in run.samples.values() for m in samples.distribution.multiplicities})
     _absences(record, run, multiplicities)
 
-    distribution = run.samples["train"].distribution
+    train = run.samples["train"]
+    distribution = train.distribution
     arrays = {
         **record.arrays(run.store.epochs, multiplicities),
         "epoch": Array(("epoch",), np.asarray(run.store.epochs, np.int64), "epoch", "epoch"),
@@ -453,6 +488,8 @@ def analyse_run(run_folder: Path, theory_path: Path, output_folder: Path, log: l
         "label_set_count": Array(("label_set",), distribution.counts, "training samples of each label set"),
         **_stacked(epochs),
     }
+    if run.weighted:
+        arrays["label_set_weight"] = Array(("label_set",), train.weights, "sampling weight of each training sample")
     output_folder.mkdir(parents=True, exist_ok=True)
     write_store(output_folder / "metrics.zarr", arrays, attributes=_attributes(run, record, epochs[-1], synthesis))
     versions = {"ncpipe": ncpipe.__version__, "numpy": np.__version__, "scipy": scipy.__version__}
@@ -577,7 +614,7 @@ def _analyse_reference(record: Record, theory: Theory, name: ReferenceName) -> N
     place = {"epoch": "", "split": ""}
     everyone = np.arange(len(distribution.counts))
     classifier_metrics(record, place, optimum.weight)
-    geometry_metrics(record, place, collapsed(optimum.prototypes, distribution), optimum.weight, optimum.bias)
+    geometry_metrics(record, place, collapsed(optimum.prototypes, theory.natural), optimum.weight, optimum.bias)
     terms = objective_terms(
         optimum.weight, optimum.bias, optimum.prototypes, label_set=everyone, multi_hot=distribution.multi_hot(),
         objective=theory.objective, sample_weights=distribution.weights,

@@ -349,3 +349,13 @@ def weakest_contrast(rows: np.ndarray) -> Contrast:
         raise UndefinedMetric("all rows are equal")
     contrast = basis @ left[:, -1]
     return Contrast(float(singular[-1] / singular[0]), contrast * np.sign(contrast[np.abs(contrast).argmax()]))
+
+
+def weakest_logits(logits: np.ndarray, distribution: LabelDistribution) -> float:
+    """σ_{K−1} of Z D^{1/2} on 1^⊥: how strongly the logits of prototypes, shape (S, K), tell the hardest contrast.
+
+    D holds the shares of the samples that carry each label set, whatever weights training gave them.
+    """
+    rows = np.sqrt(distribution.weights)[:, None] * logits @ contrast_basis(distribution.classes)  # (S, K−1)
+    singular = np.linalg.svd(rows, compute_uv=False)
+    return float(singular[-1]) if len(singular) == distribution.classes - 1 else 0.0

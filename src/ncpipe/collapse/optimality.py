@@ -42,9 +42,13 @@ def network_terms(
     label_set: np.ndarray,
     multi_hot: np.ndarray,
     objective: Objective,
+    factors: np.ndarray | None = None,
 ) -> Terms:
-    """Terms of (7) of a network's last layer, sample block by sample block. Shapes as in `objective_terms`."""
-    shares = np.full(len(features), 1.0 / len(features))
+    """Terms of (7) of a network's last layer, sample block by sample block.
+
+    Shapes as in `objective_terms`; `factors`, shape (N,) and of mean 1, are the samples' sampling weights ω_S.
+    """
+    shares = (np.ones(len(features)) if factors is None else factors) / len(features)
     parts = []
     for start in range(0, len(features), _ROWS):
         block = slice(start, start + _ROWS)
@@ -56,7 +60,9 @@ def network_terms(
     return replace(parts[0], loss=math.fsum(p.loss for p in parts), feature=math.fsum(p.feature for p in parts))
 
 
-def total_variation(probabilities: np.ndarray, reference: np.ndarray, label_set: np.ndarray) -> float:
+def total_variation(
+    probabilities: np.ndarray, reference: np.ndarray, label_set: np.ndarray, factors: np.ndarray | None = None
+) -> float:
     """Root mean square, over samples, of the total variation between predictions and the optimum's.
 
     A gap ε bounds it by sqrt(ε / 2) for normalised targets (theory.md §2, "what a gap means").
@@ -67,9 +73,11 @@ def total_variation(probabilities: np.ndarray, reference: np.ndarray, label_set:
     reference : ndarray, shape (S, K)
         p*_S.
     label_set : ndarray of int, shape (N,)
+    factors : ndarray, shape (N,), optional
+        Sampling weights ω_S of the samples, of mean 1; the gap bounds the mean that they weight.
     """
     distances = 0.5 * np.abs(probabilities - reference[label_set]).sum(axis=1)  # (N,)
-    return float(np.sqrt(np.mean(distances**2)))
+    return float(np.sqrt(np.mean(distances**2 if factors is None else factors * distances**2)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +174,7 @@ def split_gap(
     distribution: LabelDistribution,
     objective: Objective,
     bound: float,
+    factors: np.ndarray | None = None,
     iterations: int = 2000,
 ) -> GapSplit:
     """Split a network's gap, (7) minus `bound`, into classifier, within-label-set scatter and prototypes.
@@ -179,20 +188,28 @@ def split_gap(
         Mean feature of each label set.
     label_set : ndarray of int, shape (N,)
         Position of each sample's label set in `distribution`.
+    distribution : LabelDistribution
+        As training sees it: with sampling weights, q_S N samples of each label set.
+    objective : Objective
     bound : float
         A lower bound on (7) over the features considered: (9), or (9a) for features >= 0.
+    factors : ndarray, shape (N,), optional
+        Sampling weights ω_S of the samples, of mean 1.
     iterations : int
         At most so many of L-BFGS.
     """
     multi_hot = distribution.multi_hot()
     features = features.astype(np.float64)
     weight, bias = weight.astype(np.float64), bias.astype(np.float64)
-    best = _best_classifier(
-        weight, bias, features, target_rows(multi_hot, objective.target)[label_set], objective, iterations
-    )
+    targets = target_rows(multi_hot, objective.target)[label_set]
+    if factors is not None:
+        targets = targets * factors[:, None]  # the loss is linear in its target
+    best = _best_classifier(weight, bias, features, targets, objective, iterations)
 
     def value(w: np.ndarray, b: np.ndarray) -> float:
-        return network_terms(w, b, features, label_set=label_set, multi_hot=multi_hot, objective=objective).total
+        return network_terms(
+            w, b, features, label_set=label_set, multi_hot=multi_hot, objective=objective, factors=factors
+        ).total
 
     network, refitted = value(weight, bias), value(best.weight, best.bias)
     if refitted > network:  # by rounding only: the network's own classifier is the best one then

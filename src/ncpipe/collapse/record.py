@@ -44,6 +44,7 @@ QUANTITIES = {
     "geometry_tightness": Quantity(_MULTIPLICITY, "theory.md (14)", 2),
     "weakest_contrast_prototypes": Quantity(_SPLIT, "weakest over largest singular value, centred class means"),
     "weakest_contrast_classifier": Quantity(_EPOCH, "weakest over largest singular value, centred classifier"),
+    "sigma_min_logits": Quantity(_SPLIT, "weakest singular value of the prototypes' logits, weighted by samples"),
     "weakest_margin": Quantity(_MULTIPLICITY, "smallest logit margin of the prototypes, theory.md (21)"),
     "objective": Quantity(_EPOCH, "terminal objective, theory.md (7)"),
     "objective_loss": Quantity(_EPOCH, "loss in the terminal objective"),

@@ -46,6 +46,9 @@ class Theory:
     Parameters
     ----------
     distribution : LabelDistribution
+        The labels as training sees them: with sampling weights, q_S N samples of each label set.
+    natural : LabelDistribution
+        The samples that carry each label set; the same where no weights are used.
     objective : Objective
     references : dict
         ``convex``, and ``relu`` where the theory stage certified one.
@@ -56,6 +59,7 @@ class Theory:
     """
 
     distribution: LabelDistribution
+    natural: LabelDistribution
     objective: Objective
     references: dict[ReferenceName, Reference]
     synthesis: list[dict[str, Any]]
@@ -70,6 +74,15 @@ def _reference(entry: dict[str, Any], bound: str) -> Reference:
     return Reference(lower, float(entry["objective"]), **arrays)
 
 
+def _distribution(entry: dict[str, Any], counts: list[float]) -> LabelDistribution:
+    return LabelDistribution.from_counts(
+        {tuple(s): n for s, n in zip(entry["label_sets"], counts, strict=True)},
+        entry["classes"],
+        class_names=entry["class_names"],
+        unlabelled=entry["unlabelled"],
+    )
+
+
 def read_theory(path: Path) -> Theory:
     """Read a theory file.
 
@@ -81,14 +94,12 @@ def read_theory(path: Path) -> Theory:
     payload = read_json(path)
     try:
         entry = payload["distribution"]
-        counts = {tuple(s): n for s, n in zip(entry["label_sets"], entry["counts"], strict=True)}
-        distribution = LabelDistribution.from_counts(
-            counts, entry["classes"], class_names=entry["class_names"], unlabelled=entry["unlabelled"]
-        )
+        distribution = _distribution(entry, entry["counts"])
+        natural = _distribution(entry, entry["natural_counts"]) if "natural_counts" in entry else distribution
         references: dict[ReferenceName, Reference] = {"convex": _reference(payload["optimum"], "dual_bound")}
         if payload["relu"] is not None and "weight" in payload["relu"]:
             references["relu"] = _reference(payload["relu"], "lower_bound")
         objective = Objective.from_config(payload["objective"])
-        return Theory(distribution, objective, references, payload["synthesis"], hash_json(payload))
+        return Theory(distribution, natural, objective, references, payload["synthesis"], hash_json(payload))
     except KeyError as error:
         raise StoreError(f"{path}: not a complete theory file, {error} is missing") from error
