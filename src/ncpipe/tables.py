@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ncpipe.config import setting_sampling
 from ncpipe.errors import InputError
 from ncpipe.statistics import mean_interval
 from ncpipe.stores import read_json, write_atomically
@@ -37,6 +38,12 @@ _TEXT = {
 
 COLLAPSE_METRICS = ("nc1", "nc2_w", "nc2_h", "nc3", "angle")
 METRIC_LABELS = {"nc1": "NC1", "nc2_w": "NC2-W", "nc2_h": "NC2-H", "nc3": "NC3", "angle": "angle metric"}
+SAMPLING_LABELS = {
+    "natural": "as it is",
+    "class_balanced": "class-balanced weights",
+    "effective_number": "effective-number weights",
+    "max_kappa": "max-κ weights",
+}
 VARIANT_LABELS = {"definition": "definition", "li2024": "code of Li et al. 2024"}
 
 
@@ -55,6 +62,12 @@ class Setting:
         Whether training gets the epochs, or as many steps as the balanced setting.
     total : {"natural", "fixed"}
         Whether downsampling reduces the number of samples.
+    sampling : {"natural", "class_balanced", "effective_number", "max_kappa"}
+        Weights of the label sets in training.
+    cap : float or None
+        ρ of ``max_kappa``.
+    counts : tuple of (str, int)
+        Samples of each label set where they are explicit.
     """
 
     name: str
@@ -62,22 +75,34 @@ class Setting:
     ratio: float = 1.0
     budget: str = "epochs"
     total: str = "natural"
+    sampling: str = "natural"
+    cap: float | None = None
+    counts: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def from_config(cls, name: str, entry: Mapping[str, Any]) -> Setting:
         """Build from a validated entry of ``settings`` in the configuration."""
+        sampling = setting_sampling(entry) or {"method": "natural", "cap": None}
         return cls(
             name=name,
             profile=str(entry["profile"]),
             ratio=float(entry.get("ratio", 1.0)),
             budget=str(entry.get("budget", "epochs")),
             total=str(entry.get("total", "natural")),
+            sampling=sampling["method"],
+            cap=sampling["cap"],
+            counts=tuple(sorted(entry.get("counts", {}).items())),
         )
 
     @property
+    def labels(self) -> tuple[object, ...]:
+        """What tells its label distribution from that of other settings."""
+        return self.profile, self.ratio, self.counts, self.total
+
+    @property
     def controlled(self) -> bool:
-        """Whether the setting removes a confounder: fewer steps, or fewer samples, of the imbalanced one."""
-        return self.budget == "steps" or self.total == "fixed"
+        """Whether the setting changes more than imbalance: equal steps, a fixed number of samples, weights."""
+        return self.budget == "steps" or self.total == "fixed" or self.sampling != "natural"
 
     @property
     def imbalanced(self) -> bool:
@@ -91,6 +116,8 @@ class Setting:
         parts = [named.get(self.profile, f"{self.profile} r = {self.ratio:g}")]
         parts += ["equal steps"] if self.budget == "steps" else []
         parts += ["fixed N"] if self.total == "fixed" else []
+        parts += [SAMPLING_LABELS[self.sampling]] if self.sampling != "natural" else []
+        parts += [f"cap {self.cap:g}"] if self.cap is not None else []
         return ", ".join(parts)
 
 
