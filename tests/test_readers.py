@@ -252,6 +252,12 @@ def _is_text(name: str) -> bool:
     return False
 
 
+def test_a_separator_within_quotes_does_not_count(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('"a";",,,"\n1;0\n0;1\n')
+    assert read_labels(path).class_names == ("a", ",,,")
+
+
 def test_a_nominal_label_whose_first_value_is_1_is_1_where_a_sparse_row_leaves_it_out(tmp_path):
     path = tmp_path / "a.arff"
     path.write_text("@relation 'r: -C 2'\n@attribute a {1,0}\n@attribute b {0,1}\n@data\n{}\n{0 0,1 1}\n{1 1}\n")

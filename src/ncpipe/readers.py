@@ -49,6 +49,7 @@ MOST_CLASSES = 1_000_000  # beyond this a file is taken to be something else tha
 _BLOCK_BYTES = 1 << 24
 _CELLS = {"0": False, "1": True, "0.0": False, "1.0": True}  # the usual spellings, found without parsing a number
 _DELIMITERS = (",", ";", "\t")
+_CSV_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _LONGEST_NUMBER = 9  # digits of a class number
 _SHOWN = 40  # characters of an offending value that a message repeats
 
@@ -356,8 +357,8 @@ def _read_csv(path: Path) -> LabelDistribution:
     rows, names, width, first = _Rows(), None, 0, 0
     with path.open(encoding="utf-8-sig", newline="") as handle:
         top = handle.readline()
-        # The separator that makes the most of the first line.
-        separator = max(_DELIMITERS, key=lambda d: len(next(csv.reader([top], delimiter=d), [])))
+        bare = _CSV_QUOTED.sub("", top)
+        separator = max(_DELIMITERS, key=bare.count)
         reader = csv.reader(chain([top], handle), delimiter=separator, strict=True)
         try:
             for row in reader:

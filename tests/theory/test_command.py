@@ -288,6 +288,13 @@ def test_impossible_designs_are_refused_in_one_line(arguments, message, tmp_path
     assert not (tmp_path / "a.json").exists()
 
 
+@pytest.mark.parametrize("arguments", [("optimum", *PENALTIES), ("rebalance",)])
+def test_what_would_not_fit_in_memory_is_refused_before_it_starts(arguments, labels, monkeypatch, capsys):
+    monkeypatch.setattr(command, "_MOST_ENTRIES", 35)
+    assert main([arguments[0], str(labels), *arguments[1:]]) == 2
+    assert "found 9 label sets of 4 classes; allowed is a product of at most 35" in capsys.readouterr().err
+
+
 def test_counts_that_are_not_whole_are_not_written_as_rows(tmp_path, capsys):
     assert main(["design", str(tmp_path / "a.npz"), "--per-pair", "0.5"]) == 2
     assert "counts that are not whole cannot be written as rows" in capsys.readouterr().err
@@ -317,7 +324,7 @@ def test_plots_are_written_the_same_twice(arguments, kind, magic, labels, tmp_pa
 def test_reading_options_reach_the_reader(tmp_path, capsys):
     path = tmp_path / "a.arff"
     path.write_text("@relation r\n@attribute x real\n@attribute a {0,1}\n@attribute b {0,1}\n@data\n1,1,0\n2,0,1\n")
-    assert run_json(capsys, "spectrum", path, "--labels=-2")["classes"] == 2
+    assert run_json(capsys, "spectrum", path, "--labels", "-2")["classes"] == 2
     xml = tmp_path / "other.xml"
     xml.write_text('<labels><label name="b"/><label name="a"/></labels>')
     assert run_json(capsys, "spectrum", path, "--labels", xml)["samples"] == 2

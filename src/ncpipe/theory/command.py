@@ -33,6 +33,7 @@ _BIASES = ("none", "penalised", "free")
 _PAIRS = ("complete", "matching", "bipartite", "random", "correlated")
 _SCHEMES = ("class_balanced", "inverse_frequency", "effective_number")
 _PLOTS = (".png", ".svg", ".pdf")
+_MOST_ENTRIES = 100_000_000  # label sets times classes: 0.8 GB in each of several dense arrays
 _LARGEST_DESIGN = 1000  # classes: half a million pairs
 _NAMES_SHOWN = 3
 _SETS_SHOWN = 6
@@ -250,7 +251,7 @@ def _optimum(options: argparse.Namespace) -> int:
 
     _check_outputs(options)
     objective, rtol = _objective(options), _number("--rtol", options.rtol)
-    distribution = _read(options)
+    distribution = _read_small(options)
     started = time.perf_counter()
     found: Optimum | ReluOptimum
     with _ticking("optimum"):
@@ -369,7 +370,7 @@ def _rebalance(options: argparse.Namespace) -> int:
 
     _check_outputs(options)
     cap, target = _number("--rho", options.rho, least=1.0), _target(options)
-    distribution = _read(options)
+    distribution = _read_small(options)
     with _ticking("rebalance"):
         found = rebalance(distribution, target, cap=cap)
         schemes = []
@@ -514,6 +515,20 @@ def _read(options: argparse.Namespace) -> LabelDistribution:
         return read_labels(
             options.file, key=options.key, labels=labels, first_class=first, classes=classes, split=options.split
         )
+
+
+def _read_small(options: argparse.Namespace) -> LabelDistribution:
+    """Read labels for work on dense arrays, of one row for each label set."""
+    from ncpipe.errors import InputError
+
+    distribution = _read(options)
+    sets, classes = len(distribution.counts), distribution.classes
+    if sets * classes > _MOST_ENTRIES:
+        raise InputError(
+            f"{options.file}: found {sets:,} label sets of {classes:,} classes; allowed is a product of at most "
+            f"{_MOST_ENTRIES:,} (`ncpipe spectrum` has no such limit)"
+        )
+    return distribution
 
 
 def _target(options: argparse.Namespace) -> Target:
