@@ -153,3 +153,19 @@ def test_a_closed_pipe_is_quiet(results: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == cli.EXIT_FAULT
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["verify"], "ncpipe verify: the following arguments are required: results; see ncpipe verify --help"),
+        (["optimum", "x.npz", "--lambda-q", "1"], "ncpipe optimum: "),
+    ],
+)
+def test_usage_errors_are_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(line)
+    assert printed.count("\n") == 1

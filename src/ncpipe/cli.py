@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from ncpipe.errors import NcpipeError
 
@@ -15,9 +15,16 @@ COMMANDS = ("train", "collapse", "theory")
 EXIT_FAULT, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line, as every other message to the user is."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run ``ncpipe``; return its exit code: 0, 1 for a fault found, 2 for input that cannot be used."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ncpipe",
         description="Multi-label neural collapse: look at results, verify them, run single steps.",
         epilog="The pipeline itself is run with `snakemake`, see README.md.",
@@ -30,8 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     verify.add_argument("results", type=Path, help="a results folder, or any folder in one")
     verify.set_defaults(func=_verify)
     for stage in COMMANDS:
-        if importlib.util.find_spec(f"ncpipe.{stage}.command"):
-            importlib.import_module(f"ncpipe.{stage}.command").add_parsers(subparsers)
+        importlib.import_module(f"ncpipe.{stage}.command").add_parsers(subparsers)
     options = parser.parse_args(arguments)
     if options.version:
         from ncpipe import __version__
