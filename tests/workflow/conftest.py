@@ -1,129 +1,12 @@
-"""Snakemake run for real, on a copy of the checkout's rules and on three runs that train in a second."""
+"""Projects that the workflow tests run Snakemake in."""
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
 import subprocess
-import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-
-REPOSITORY = Path(__file__).parents[2]
-# A space in every path: no rule may split one.
-RESULTS = "my results"
-OVERLAY: dict[str, Any] = {
-    "results": RESULTS,
-    "device": "cpu",
-    "datasets": {"mlab_digits": {"train_counts": [4, 1], "test_counts": [1, 1]}},
-    "settings": {"thin": {"profile": "step", "ratio": 0.5}},
-    "recipes": {
-        "mlp": {"epochs": 2, "checkpoints": [0, 2]},
-        "slow": {"epochs": 2, "checkpoints": [0, 2], "batch": 64, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0,
-                 "schedule": "constant"},
-    },
-    "networks": {
-        "mlp": {"hidden": [8], "features": 4},
-        "slow": {"architecture": "mlp", "hidden": [], "features": 4, "objective": "pal", "recipe": "slow"},
-    },
-    "runs": [
-        {"datasets": ["mlab_digits"], "settings": ["balanced", "thin"], "networks": ["mlp"], "seeds": [0]},
-        {"datasets": ["mlab_digits"], "settings": ["balanced"], "networks": ["slow"], "seeds": [0]},
-    ],
-}  # fmt: skip
-RUNS = {
-    "mlab_digits/balanced/mlp/seed-0",
-    "mlab_digits/thin/mlp/seed-0",
-    "mlab_digits/balanced/slow/seed-0",
-}
-
-
-@dataclass
-class Outcome:
-    """What one call of Snakemake did."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def text(self) -> str:
-        return self.stdout + self.stderr
-
-    @property
-    def jobs(self) -> dict[str, int]:
-        """Jobs by rule, as the table before the run counts them; empty where nothing is to be done."""
-        table = re.search(r"^job +count\n[- ]+\n((?:\w+ +\d+\n)+)", self.text, flags=re.MULTILINE)
-        rows = dict(line.split() for line in table[1].splitlines()) if table else {}
-        return {rule: int(count) for rule, count in rows.items() if rule != "total"}
-
-    @property
-    def trained(self) -> set[str]:
-        """Runs whose training job was started, or would be."""
-        blocks = re.findall(r"^(?:local)?rule train_run:\n((?: +.*\n)+)", self.text, flags=re.M)
-        wildcards = [dict(re.findall(r"(\w+)=([^,\n]+)", re.search(r"wildcards: (.*)", b)[1])) for b in blocks]
-        return {"{dataset}/{setting}/{network}/seed-{seed}".format(**w) for w in wildcards}
-
-
-@dataclass
-class Project:
-    """A working directory and a copy of the rules, with the configuration that is run."""
-
-    folder: Path
-    overlay: dict[str, Any] = field(default_factory=lambda: yaml.safe_load(yaml.safe_dump(OVERLAY)))
-
-    @property
-    def checkout(self) -> Path:
-        return self.folder / "checkout"
-
-    @property
-    def results(self) -> Path:
-        return self.folder / "work" / RESULTS
-
-    def snakemake(self, *arguments: str, configfile: Path | None = None) -> Outcome:
-        """Run Snakemake as a user does, elsewhere than in the checkout."""
-        overlay = self.folder / "overlay.yaml"
-        overlay.write_text(yaml.safe_dump(self.overlay))
-        command = [
-            sys.executable, "-m", "snakemake", "-s", str(self.checkout / "Snakefile"), "--directory",
-            str(self.folder / "work"), "--configfile", str(configfile or overlay), "--cores", "2", "--nocolor",
-        ]  # fmt: skip
-        done = subprocess.run(
-            [*command, *arguments], capture_output=True, text=True, timeout=120, check=False, cwd=self.folder,
-            env={**os.environ, "XDG_CACHE_HOME": str(self.folder / "cache")},
-        )  # fmt: skip
-        return Outcome(done.returncode, done.stdout, done.stderr)
-
-    def manifest(self, run: str) -> Path:
-        return self.results / "train" / run / "manifest.json"
-
-    def log(self, run: str) -> str:
-        return (self.results / f"logs/train/{run}.log").read_text()
-
-    def files(self, below: str = "") -> dict[str, tuple[int, bytes]]:
-        """Time and content of every result, to see what has been written."""
-        root = self.results / below
-        return {
-            str(f.relative_to(root)): (f.stat().st_mtime_ns, f.read_bytes())
-            for f in root.rglob("*") if f.is_file() and f.name != "writer.lock"
-        }  # fmt: skip
-
-
-def make_project(folder: Path) -> Project:
-    """A copy of what a checkout needs to run; the package itself is the one under test."""
-    project = Project(folder)
-    project.checkout.mkdir(parents=True)
-    for name in ("Snakefile", "config.yaml", "config", "workflow", "profiles"):
-        source = REPOSITORY / name
-        (shutil.copytree if source.is_dir() else shutil.copy2)(source, project.checkout / name)
-    (project.checkout / "src").symlink_to(REPOSITORY / "src")
-    (folder / "work").mkdir()
-    return project
+from pipeline import Outcome, Project, make_project
 
 
 @pytest.fixture
@@ -134,10 +17,10 @@ def fresh(tmp_path: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def stages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, list[tuple[Outcome, set[str]]]]:
-    """A project run stage by stage: `data`, then `train`; and the results that were there after each."""
+    """A project run stage by stage, `data`, `train`, `collapse`; and the results that were there after each."""
     project = make_project(tmp_path_factory.mktemp("staged") / "my project")
     history = []
-    for stage in ("data", "train"):
+    for stage in ("data", "train", "collapse"):
         outcome = project.snakemake(stage)
         assert outcome.code == 0, outcome.text
         history.append((outcome, set(project.files())))
@@ -146,6 +29,6 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, list[tupl
 
 @pytest.fixture
 def trained(stages: tuple[Project, list], tmp_path: Path) -> Project:
-    """A copy of the project with all runs trained, times and Snakemake's own records included."""
+    """A copy of the project with all runs trained and measured, times and Snakemake's own records included."""
     subprocess.run(["cp", "-a", str(stages[0].folder), str(tmp_path / "my project")], check=True)
     return Project(tmp_path / "my project")
