@@ -76,10 +76,11 @@ class Project:
 
     folder: Path
     overlay: dict[str, Any] = field(default_factory=lambda: yaml.safe_load(yaml.safe_dump(OVERLAY)))
+    shared_checkout: Path | None = None
 
     @property
     def checkout(self) -> Path:
-        return self.folder / "checkout"
+        return self.shared_checkout or self.folder / "checkout"
 
     @property
     def results(self) -> Path:

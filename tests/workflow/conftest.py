@@ -29,6 +29,9 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, list[tupl
 
 @pytest.fixture
 def trained(stages: tuple[Project, list], tmp_path: Path) -> Project:
-    """A copy of the project with all runs trained and measured, times and Snakemake's own records included."""
-    subprocess.run(["cp", "-a", str(stages[0].folder), str(tmp_path / "my project")], check=True)
-    return Project(tmp_path / "my project")
+    """A copy of the results with all runs trained and measured, times and Snakemake's own records included."""
+    folder = tmp_path / "my project"
+    folder.mkdir()
+    subprocess.run(["cp", "-a", str(stages[0].folder / "work"), str(folder)], check=True)
+    # The checkout stays where it is: modules are inputs of rules, and other paths would be other inputs.
+    return Project(folder, shared_checkout=stages[0].checkout)

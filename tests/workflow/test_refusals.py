@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import signal
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +70,40 @@ def test_a_diverging_run_fails_alone_in_one_line_and_keeps_its_checkpoints(train
     folder = trained.manifest(SLOW).parent
     assert Store(folder / "features.zarr").epochs == [0]
     assert Store(folder / "superseded/features.zarr").digest() == old
+
+
+def test_the_orphan_of_a_killed_snakemake_is_no_second_writer(trained) -> None:
+    """kill -9 of Snakemake leaves its training job at work: the next is refused, and later goes on where that was."""
+    trained.overlay["recipes"]["slow"] |= {"epochs": 4000, "checkpoints": [0, 1, 4000]}
+    folder = trained.manifest(SLOW).parent
+    state = folder / "state/state.npz"
+    old = state.stat().st_mtime_ns
+    with trained.start("train") as process:
+        while not state.exists() or state.stat().st_mtime_ns == old:
+            assert process.poll() is None
+            time.sleep(0.01)
+        orphan = int(re.search(r"process (\d+)", (folder / "writer.lock").read_text())[1])
+        os.kill(orphan, signal.SIGSTOP)
+        process.kill()
+    try:
+        locked = trained.snakemake("train")
+        assert locked.code == 1
+        assert "--unlock" in locked.text
+        assert trained.snakemake("train", "--unlock").code == 0
+        refused = trained.snakemake("train")
+        assert refused.code == 1
+        (line,) = [line for line in refused.stderr.splitlines() if line.startswith("ncpipe: ")]
+        assert line.endswith(f"process {orphan}")
+        assert "another writer is at work here: host" in line
+    finally:
+        os.kill(orphan, signal.SIGCONT)
+        os.kill(orphan, signal.SIGTERM)
+    while Path(f"/proc/{orphan}/cmdline").exists() and Path(f"/proc/{orphan}/cmdline").read_bytes():
+        time.sleep(0.01)
+    outcome = trained.snakemake("train")
+    assert outcome.code == 0, outcome.text
+    assert "going on from epoch" in trained.log(SLOW)
+    assert json.loads(trained.manifest(SLOW).read_text())["epochs"] == [0, 1, 4000]
 
 
 @pytest.fixture
