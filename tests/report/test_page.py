@@ -19,6 +19,20 @@ from ncpipe.report.page import format_interval, format_number, read_figure, rend
 
 CAPTIONS = sorted((Path(__file__).parents[2] / "workflow" / "report").glob("*.rst"))
 HOSTILE = "<script>alert('x')</script>\"&"
+REBALANCING = {
+    "settings": [{
+        "dataset": "mlab_digits", "setting": "weighted", "label": "step r = 0.1, max-κ weights, cap 2",
+        "natural": "step-0.1", "natural_label": "step r = 0.1", "method": "max_kappa", "target": "normalised",
+        "cap": 2.0, "upper_bound": 0.0467, "factors": [0.5, 2.0],
+        "kappa": {"natural": 0.0323, "class_balanced": 0.0392, "effective_number": 0.0383, "max_kappa": 0.0467,
+                  "sampled": 0.0467},
+    }],
+    "comparisons": [{
+        "dataset": "mlab_digits", "network": "mlp", "setting": "weighted", "natural": "step-0.1", "metric": "error",
+        "split": "test", "statistic": "test error", "before": 0.3, "after": 0.2, "change": -0.1, "low": -0.15,
+        "high": -0.05, "seeds": 5, "says": "better", "reason": "", "optimum_before": None, "optimum_after": None,
+    }],
+}  # fmt: skip
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
@@ -57,8 +71,9 @@ def made(results, tmp_path_factory):
         settings=results.settings, objectives={n: v["objective"] for n, v in results.networks.items()},
     )  # fmt: skip
     verdicts = write_claims(tables, folder / "claims.json", folder / "claims.csv")
+    (folder / "rebalancing.json").write_text(json.dumps(REBALANCING))
     figures = []
-    for name in ("spectrum", "dynamics-mlp-definition", "final-mlp-li2024", "spectrum-families"):
+    for name in ("spectrum", "dynamics-mlp-definition", "final-mlp-li2024", "study-spectrum"):
         (folder / f"{name}.svg").write_text(f'<svg xmlns="http://www.w3.org/2000/svg"><!-- {name} --></svg>')
         (folder / f"{name}.csv").write_text("a,b\n1,2\n")
         figures.append(folder / f"{name}.svg")
@@ -68,8 +83,8 @@ def made(results, tmp_path_factory):
         "datasets": {"mlab_digits": {"base": "digits"}, "mlab_mnist5k": {"base": "mnist5k"}},
     }
     options = {
-        "claims": folder / "claims.json", "figures": figures, "captions": CAPTIONS,
-        "manifests": results.manifests, "config": config,
+        "claims": folder / "claims.json", "rebalancing": folder / "rebalancing.json", "figures": figures,
+        "captions": CAPTIONS, "manifests": results.manifests, "config": config,
     }  # fmt: skip
     write_page(folder / "index.html", **options)
     return folder, options, verdicts
@@ -155,9 +170,15 @@ def test_hostile_names_are_text(made, tmp_path):
     for control in decided["controls"]:
         control |= {"dataset": HOSTILE, "network": HOSTILE}
     (tmp_path / "claims.json").write_text(json.dumps(decided))
+    rebalanced = json.loads(json.dumps(REBALANCING))
+    shown = {"dataset", "setting", "label", "natural_label", "network", "reason"}
+    for row in (*rebalanced["settings"], *rebalanced["comparisons"]):
+        row.update(dict.fromkeys(shown & row.keys(), HOSTILE))
+    (tmp_path / "rebalancing.json").write_text(json.dumps(rebalanced))
     settings = {**options["config"]["settings"], HOSTILE: {"profile": "explicit", "counts": {}}}
     changed = {
-        **options, "claims": tmp_path / "claims.json", "manifests": [tmp_path / "manifest.json"],
+        **options, "claims": tmp_path / "claims.json", "rebalancing": tmp_path / "rebalancing.json",
+        "manifests": [tmp_path / "manifest.json"],
         "config": {"settings": settings, "datasets": {HOSTILE: {"base": "digits"}}},
     }  # fmt: skip
     write_page(tmp_path / "index.html", **changed)
@@ -166,6 +187,27 @@ def test_hostile_names_are_text(made, tmp_path):
     assert "script" not in {tag for tag, _ in page.tags}
     assert page.words().count(HOSTILE) > 20
     assert "<script>" not in content
+
+
+def test_rebalancing_is_shown_with_what_labels_promised(made):
+    words = Page(html(made)).words()
+    assert "κ of the pooled targets rises from 0.0323 to 0.0467 with factors of 0.500 to 2.00" in words
+    assert "within a factor of 2.00 that keep the share of each multiplicity reach more than 0.0467" in words
+    assert "weights reach 0.0392" in words
+    assert "mlp test error 0.300 0.200 −0.100 [−0.150, −0.0500] 5 better – –" in words
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"settings": [], "comparisons": []}, "No setting of this run has sampling weights."),
+        ({**REBALANCING, "comparisons": []}, "No network was trained both with and without these weights."),
+    ],
+)
+def test_a_run_without_rebalancing_says_so(made, tmp_path, content, words):
+    (tmp_path / "rebalancing.json").write_text(json.dumps(content))
+    write_page(tmp_path / "index.html", **{**made[1], "rebalancing": tmp_path / "rebalancing.json"})
+    assert words in Page((tmp_path / "index.html").read_text()).words()
 
 
 def test_a_run_without_controls_says_so(made, tmp_path):

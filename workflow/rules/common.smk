@@ -37,6 +37,20 @@ THEORY = list(
         for run in RUNS
     )
 )
+SAMPLING = list(
+    dict.fromkeys(
+        path
+        for run in RUNS
+        if (
+            path := plan.sampling_file(
+                config,
+                run.dataset,
+                run.setting,
+                config["networks"][run.network]["objective"],
+            )
+        )
+    )
+)
 NETWORKS = list(dict.fromkeys(run.network for run in RUNS))
 TRAINED = [
     name for name in NETWORKS if config["networks"][name]["architecture"] != "ufm"

@@ -1,7 +1,7 @@
 """report: a verdict on every claim, and one page that shows everything.
 
 Needs: tables, theory files, figures, training manifests.
-Makes: {results}/report/claims.json, claims.csv and index.html, which fetches nothing.
+Makes: {results}/report/claims.json, claims.csv, rebalancing.json, rebalancing.csv and index.html, which fetches nothing.
 """
 
 
@@ -37,10 +37,47 @@ rule report_claims:
         "../scripts/report_claims.py"
 
 
+rule report_rebalancing:
+    """Runs with sampling weights beside those without, and beside what the labels promised."""
+    input:
+        metrics=rules.collapse_tables.output.metrics,
+        optimum=rules.collapse_tables.output.optimum,
+        weights=SAMPLING,
+        modules=package_modules(
+            "report/rebalancing.py",
+            "report/evidence.py",
+            "sampling.py",
+            "tables.py",
+            "statistics.py",
+        ),
+    output:
+        json=f"{RESULTS}/report/rebalancing.json",
+        csv=report(
+            f"{RESULTS}/report/rebalancing.csv",
+            caption="../report/rebalancing.rst",
+            category="Rebalancing",
+        ),
+    log:
+        f"{RESULTS}/logs/report/rebalancing.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        settings=config["settings"],
+        networks={
+            name: {key: network[key] for key in ("architecture", "objective")}
+            for name, network in config["networks"].items()
+        },
+    script:
+        "../scripts/report_rebalancing.py"
+
+
 rule report_page:
     """One self-contained page."""
     input:
         claims=rules.report_claims.output.json,
+        rebalancing=rules.report_rebalancing.output.json,
         figures=FIGURES,
         captions=sorted(
             str(path) for path in (CHECKOUT / "workflow/report").glob("*.rst")

@@ -13,6 +13,7 @@ with job(snakemake.log[0]):
     write_page(
         Path(snakemake.output.page),
         claims=Path(snakemake.input.claims),
+        rebalancing=Path(snakemake.input.rebalancing),
         figures=[Path(path) for path in snakemake.input.figures],
         captions=[Path(path) for path in snakemake.input.captions],
         manifests=[Path(path) for path in snakemake.input.manifests],

@@ -42,6 +42,7 @@ def write_page(
     output: Path,
     *,
     claims: Path,
+    rebalancing: Path,
     figures: Sequence[Path],
     captions: Sequence[Path],
     manifests: Sequence[Path],
@@ -55,6 +56,8 @@ def write_page(
         The HTML file.
     claims : Path
         ``claims.json``.
+    rebalancing : Path
+        ``rebalancing.json``.
     figures : sequence of Path
         SVG files, in the order of the page; each has its numbers beside it as CSV.
     captions : sequence of Path
@@ -93,6 +96,7 @@ def write_page(
         profiles=_PROFILES,
         digits=[name for name, entry in config["datasets"].items() if entry["base"] == "digits"],
         figures=[read_figure(path, captions) for path in figures],
+        rebalancing=_rebalancing_tables(read_json(rebalancing)),
         controls=_control_tables(decided["controls"], settings),
         environments=_environments(runs),
         config=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
@@ -262,7 +266,8 @@ def _control_tables(records: Iterable[Mapping[str, Any]], settings: Mapping[str,
             (
                 s
                 for s in settings.values()
-                if not s.controlled and (s.profile, s.ratio) == (control.profile, control.ratio)
+                if not s.controlled
+                and (s.profile, s.ratio, s.counts) == (control.profile, control.ratio, control.counts)
             ),
             None,
         )
@@ -291,6 +296,21 @@ def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     if signs[0] == signs[1]:
         return f"{words[signs[0]]}, with and without"
     return f"{words[signs[0]]}, with the control {words[signs[1]]}"
+
+
+def _rebalancing_tables(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For each data set and setting with weights, what its labels say and the rows of its networks."""
+    return [
+        entry
+        | {
+            "rows": [
+                row
+                for row in content["comparisons"]
+                if (row["dataset"], row["setting"]) == (entry["dataset"], entry["setting"])
+            ]
+        }
+        for entry in content["settings"]
+    ]
 
 
 def _environments(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
