@@ -1,0 +1,56 @@
+"""Tests on a real SLURM: only with ``-m slurm``, and loudly skipped where there can be none."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, missing, wait_for
+from pipeline import Project, make_project
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect them where nobody asked: any other ``-m`` expression would select them too."""
+    if "slurm" in config.getoption("markexpr"):
+        return
+    wanted = [item for item in items if item.get_closest_marker("slurm") is None]
+    config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
+    items[:] = wanted
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A SLURM of two nodes with four CPUs each, one with a GPU."""
+    reason = missing()
+    if reason is not None:
+        print(f"\n*** NO SLURM HERE: {reason}; its tests are skipped ***", file=sys.stderr)
+        pytest.skip(f"no SLURM: {reason}")
+    started = Cluster(Path(tempfile.mkdtemp(prefix="ncpipe-slurm-")))  # not in pytest's: munged is another user
+    try:
+        started.up()
+        yield started
+    finally:
+        started.down()
+        shutil.rmtree(started.folder)
+
+
+@pytest.fixture
+def project(tmp_path: Path, cluster: Cluster) -> Iterator[Project]:
+    """A project with the SLURM profile, edited as its comments say; whatever it left running is cancelled."""
+    made = make_project(tmp_path / "project")
+    profile = made.checkout / "profiles/slurm/config.yaml"
+    edited = profile.read_text()
+    for line in ("slurm_partition: cpu", "slurm_account: lab"):
+        assert f"# {line} " in edited
+    edited = edited.replace("# slurm_partition: cpu ", "slurm_partition: cpu ")
+    # What suits jobs of seconds: ask early, and do not wait for a network's file system.
+    edited = re.sub(r"latency-wait: \d+", "latency-wait: 5", edited)
+    profile.write_text(f"{edited}slurm-status-command: squeue\nslurm-init-seconds-before-status-checks: 4\n")
+    yield made
+    cluster.call("scancel", "--full", "--user=root", check=False)
+    wait_for(lambda: not cluster.jobs("R", "PD", "CG"), 60, "the end of all jobs")
