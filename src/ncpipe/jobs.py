@@ -27,6 +27,9 @@ def job(log_path: str) -> Iterator[logging.Logger]:
         logger.error("%s", error)
         print(f"ncpipe: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
+    except KeyboardInterrupt:
+        logger.warning("interrupted")
+        sys.exit(130)
     except Exception:
         logger.exception("unexpected failure")
         raise
