@@ -12,7 +12,8 @@ from ncpipe.jobs import job
 
 
 def test_a_job_logs_plain_lines_and_leaves_the_logger_as_it_was(tmp_path: Path) -> None:
-    handlers = list(logging.getLogger("ncpipe").handlers)
+    logger = logging.getLogger("ncpipe")
+    before = list(logger.handlers), logger.level
     path = tmp_path / "job.log"
     path.write_text("of an earlier attempt\n")
     with job(str(path)) as log:
@@ -20,7 +21,7 @@ def test_a_job_logs_plain_lines_and_leaves_the_logger_as_it_was(tmp_path: Path) 
         logging.getLogger("ncpipe.train").warning("careful")
     lines = path.read_text().splitlines()
     assert [line[20:] for line in lines] == ["INFO 3 images", "WARNING careful"]
-    assert logging.getLogger("ncpipe").handlers == handlers
+    assert (list(logger.handlers), logger.level) == before
 
 
 def test_a_fault_is_one_line_in_log_and_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

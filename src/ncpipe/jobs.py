@@ -20,6 +20,7 @@ def job(log_path: str) -> Iterator[logging.Logger]:
     handler = logging.FileHandler(log_path, mode="w")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logger.addHandler(handler)
+    level = logger.level
     logger.setLevel(logging.INFO)
     try:
         yield logger
@@ -34,5 +35,6 @@ def job(log_path: str) -> Iterator[logging.Logger]:
         logger.exception("unexpected failure")
         raise
     finally:
+        logger.setLevel(level)
         logger.removeHandler(handler)
         handler.close()

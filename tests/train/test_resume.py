@@ -162,6 +162,7 @@ def test_finished_run_asked_again_writes_the_same_bytes_without_a_step(
     del files[Path("writer.lock")]
     monkeypatch.setattr(loop.Trainer, "run_epoch", no_steps)
     (folder / "manifest.json").unlink()  # as Snakemake does before it runs a job again
+    caplog.clear()
     with caplog.at_level(logging.INFO, logger="ncpipe"):
         # The manifest says what the run was made with, not what looked at it afterwards.
         train(make_settings(), threads=2)
