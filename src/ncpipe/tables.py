@@ -29,12 +29,29 @@ SYNTHESIS = (
 SPECTRUM_STUDY = (
     "family", "member", "kappa_1", "kappa_2", "kappa_pool", "sigma_min_logits", "margin", "lambda_critical",
 )  # fmt: skip
-TAGWISE_STUDY = ("delta_1", "delta_2", "ratio", "matching_share", "residual", "certified_gap")
+TAGWISE_STUDY = ("delta_1", "delta_2", "ratio", "graph", "share", "residual", "certified_gap")
+PHASE_STUDY = (
+    "samples_per_pair", "ratio", "lambda", "lambda_objective", "rank", "minority_collapsed", "lambda_minority",
+    "lambda_zero", "root_kappa_pool", "relative_gap", "certified",
+)  # fmt: skip
+CRITICAL_STUDY = (
+    "profile", "samples_per_pair", "ratio", "lambda_low", "lambda_high", "rank_above", "root_kappa_pool",
+    "lambda_minority", "relative_gap", "certified",
+)  # fmt: skip
+RATIOS_STUDY = (
+    "profile", "ratio", "quantity", "basis", "frequency", "value", "low", "high", "relative_gap", "certified", "reason",
+)  # fmt: skip
+SYNTHETIC_STUDY = (
+    "ratio", "strength", "draw", "lambda", "kappa_1", "kappa_2", "kappa_pool", "optimum", "bound", "bound_ratio",
+    "rank", "sigma_min_logits", "sigma_min_predictions", "law", "geometry_sigma", "geometry_bound", "relative_gap",
+    "certified",
+)  # fmt: skip
 
 _TEXT = {
     "dataset", "setting", "network", "objective", "reference", "split", "metric", "variant", "basis", "frequency",
-    "hypothesis", "reason", "family", "member",
+    "hypothesis", "reason", "family", "member", "profile", "graph", "quantity",
 }  # fmt: skip
+_FLAGS = {"identified", "certified"}
 
 COLLAPSE_METRICS = ("nc1", "nc2_w", "nc2_h", "nc3", "angle")
 METRIC_LABELS = {"nc1": "NC1", "nc2_w": "NC2-W", "nc2_h": "NC2-H", "nc3": "NC3", "angle": "angle metric"}
@@ -153,7 +170,7 @@ def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
         values = frame[column]
         if column in _TEXT:
             parsed[column] = values
-        elif column == "identified":
+        elif column in _FLAGS:
             parsed[column] = values.str.lower().isin(["true", "1"])
         else:
             try:

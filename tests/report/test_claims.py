@@ -325,8 +325,8 @@ def test_claim_4_in_networks(excess, expected_4a, expected_4b):
 
 
 def grid(*rows):
-    columns = ["delta_1", "delta_2", "ratio", "matching_share", "residual", "certified_gap"]
-    return pd.DataFrame(rows, columns=columns)
+    columns = ["delta_1", "delta_2", "ratio", "share", "residual", "certified_gap"]
+    return pd.DataFrame(rows, columns=columns).assign(graph="matching")
 
 
 ISOTROPIC = (0.0, 0.0, 1.0, 0.0, 0.0, 1e-9)

@@ -102,7 +102,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "2": Claim(
         "The label covariance spectrum controls the weakest direction of the terminal geometry",
-        "Three families of label distributions with class counts fixed inside each: supported if the lower bound of "
+        "Families of label distributions with class counts fixed inside each: supported if the lower bound of "
         "Spearman's ρ between κ_pool and the smallest singular value of the optimum's logits exceeds 0.7 in every "
         "family, contradicted if the upper bound lies below 0.3 in one.",
         "Whether label statistics alone tell which class contrast the network will separate least.",
@@ -639,10 +639,10 @@ def claim_4b(tables: Tables, where: Where) -> Verdict:
         reason = "the grid of anisotropic label distributions was not computed in this run"
         return _missing("4b", where, reason, [FILES["tagwise_study"]])
     evidence = []
-    for delta_1, delta_2, ratio, share, residual, gap in study[list(TAGWISE_STUDY)].to_numpy().tolist():
+    for delta_1, delta_2, ratio, graph, share, residual, gap in study[list(TAGWISE_STUDY)].to_numpy().tolist():
         if max(delta_1, delta_2) <= ROUNDING:
             continue
-        subject = f"r = {ratio:g}, matching share {share:g}"
+        subject = f"r = {ratio:g}, {share:.0%} of the pairs {_GRAPHS.get(graph, f'on the graph {graph}')}"
         statistic = "tag-wise residual"
         certified = gap <= CERTIFIED
         if certified and EXACT < residual <= EQUIVALENT:
@@ -653,6 +653,9 @@ def claim_4b(tables: Tables, where: Where) -> Verdict:
             slack = residual - EQUIVALENT
             evidence.append(exactly(subject, statistic, residual, apart, slack, certified=certified))
     return _verdict("4b", where, evidence, [FILES["tagwise_study"]], missing="the grid is isotropic throughout")
+
+
+_GRAPHS = {"matching": "in a perfect matching", "bipartite": "between two halves of the classes"}
 
 
 def claim_5(tables: Tables, where: Where) -> Verdict:
