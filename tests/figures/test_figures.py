@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from ncpipe.config import STUDIES
 from ncpipe.errors import InputError
 from ncpipe.figures import studies
 from ncpipe.figures.draw import FIGURES, draw
@@ -18,7 +19,18 @@ from ncpipe.figures.gap import gap
 from ncpipe.figures.spectrum import contrast_name, spectrum
 from ncpipe.figures.style import STYLE_FILE, house_style, looks
 from ncpipe.figures.synthesis import exponents, residuals
-from ncpipe.tables import METRICS, OPTIMUM, SYNTHESIS, read_table, read_theory, settings_from_config
+from ncpipe.tables import (
+    CRITICAL_STUDY,
+    METRICS,
+    OPTIMUM,
+    PHASE_STUDY,
+    RATIOS_STUDY,
+    SYNTHESIS,
+    read_table,
+    read_theory,
+    settings_from_config,
+)
+from ncpipe.theory.studies import write_study
 
 STUDY = pd.DataFrame(
     {
@@ -27,16 +39,27 @@ STUDY = pd.DataFrame(
         "kappa_1": 0.1,
         "kappa_2": 0.2,
         "kappa_pool": np.linspace(0.01, 0.1, 18),
+        "sigma_min_predictions": np.sqrt(np.linspace(0.01, 0.1, 18)),
         "sigma_min_logits": np.linspace(0.1, 1, 18) ** 2,
         "margin": np.cos(np.arange(18)),
         "lambda_critical": np.linspace(0.1, 0.3, 18),
     }
 )
 GRID = pd.DataFrame(
-    [(0.0, e, 1.0, e, v, 1e-9) for e, v in ((0.0, 0.0), (0.5, 0.037), (1.0, 0.0))]
-    + [(0.8, e, 0.2, e, v, 1e-9) for e, v in ((0.0, 0.038), (0.5, 0.076), (1.0, 0.073))],
-    columns=["delta_1", "delta_2", "ratio", "matching_share", "residual", "certified_gap"],
+    [(0.0, e, 1.0, "matching", e, v, 1e-9) for e, v in ((0.0, 0.0), (0.5, 0.037), (1.0, 0.0))]
+    + [(0.8, e, 0.2, "matching", e, v, 1e-9) for e, v in ((0.0, 0.038), (0.5, 0.076), (1.0, 0.073))]
+    + [(d, 1.0, r, "bipartite", 1.0, v, 1e-9) for d, r, v in ((0.0, 1.0, 0.0), (0.8, 0.2, 0.03))],
+    columns=["delta_1", "delta_2", "ratio", "graph", "share", "residual", "certified_gap"],
 )
+# Studies as the theory stage makes them, of four classes.
+TINY = {
+    "phase": {"ratios": {"low": 0.01, "high": 1.0, "points": 3}, "lambdas": {"low": 0.05, "high": 1.0, "points": 4},
+              "per_pair": [0, 1, 4]},
+    "critical": {"ratios": [1.0, 0.1], "per_pair": [4]},
+    "ratios": {"ratios": [1.0, 0.1]},
+    "synthetic": {"ratios": [1.0, 0.2], "strengths": [0.0, 1.0], "lambdas": [0.05, 0.3], "draws": 2, "seed": 0},
+}  # fmt: skip
+PAL = {"target": "normalised", "lambda_w": 5e-4, "lambda_h": 0.256, "lambda_b": 5e-4, "bias": True}
 NAMES = {"network": "mlp", "objective": "pal", "variant": "definition"}
 
 
@@ -61,9 +84,12 @@ def files(results, tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
     STUDY.to_csv(folder / "spectrum.csv", index=False)
     GRID.to_csv(folder / "tagwise.csv", index=False)
+    for name, parameters in TINY.items():
+        settings = {"objective": PAL, "labels": {"classes": 4, "counts": [31, 4]}, "parameters": parameters}
+        write_study(name, settings, folder / f"{name}.csv")
     return {
         "metrics": results.metrics, "optimum": results.optimum, "synthesis": results.synthesis,
-        "theory": results.theory, "spectrum_study": folder / "spectrum.csv", "tagwise_study": folder / "tagwise.csv",
+        "theory": results.theory, **{f"{path.stem}_study": path for path in folder.glob("*.csv")},
     }  # fmt: skip
 
 
@@ -248,11 +274,47 @@ def test_unknown_figures_and_absent_inputs_are_named(results, files, tmp_path):
         draw("dynamics", tmp_path / "x", settings=results.settings, files={"metrics": lacking}, names=NAMES)
 
 
-def test_empty_studies_are_refused(tmp_path):
-    with pytest.raises(InputError, match="no member"):
-        studies.spectrum_families(STUDY.iloc[:0], output_stem=tmp_path / "x")
-    with pytest.raises(InputError, match="no point"):
-        studies.tagwise_grid(GRID.iloc[:0], output_stem=tmp_path / "x")
+@pytest.mark.parametrize("study", STUDIES)
+def test_empty_studies_are_refused(study, files, tmp_path):
+    function, (key,), _ = FIGURES[f"study-{study}"]
+    empty = pd.read_csv(files[key]).iloc[:0]
+    with pytest.raises(InputError, match=f"study {study}: the table has no row"):
+        function(empty, output_stem=tmp_path / "x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_families_show_the_rank_correlation_of_each(tmp_path):
+    table = pd.concat([STUDY, STUDY.assign(family=STUDY["family"].replace({"F1": "F2b-1", "F2": "F2b-2"}))])
+    drawn = studies.spectrum_families(table, output_stem=tmp_path / "x")
+    assert set(drawn["family"]) == {"F1", "F2", "F2b-1", "F2b-2"}
+    here = drawn[(drawn["family"] == "F2") & (drawn["response"] == "margin")]
+    members = STUDY[STUDY["family"] == "F2"]
+    np.testing.assert_array_equal(here["value"], members["margin"])
+    assert here["rho"].iloc[0] == pytest.approx(stats.spearmanr(members["kappa_pool"], members["margin"]).statistic)
+
+
+def test_a_response_without_values_says_so(tmp_path):
+    drawn = studies.spectrum_families(STUDY.assign(lambda_critical=np.nan), output_stem=tmp_path / "x")
+    assert "lambda_critical" not in set(drawn["response"])
+
+
+def test_points_without_a_certificate_are_not_drawn_as_ranks(files, tmp_path):
+    table = read_table(files["phase_study"], PHASE_STUDY)
+    table.loc[0, ["rank", "minority_collapsed"]] = np.nan
+    drawn = studies.phase_diagram(table, output_stem=tmp_path / "x")
+    assert drawn["rank"].isna().sum() == 1
+    assert pd.read_csv(tmp_path / "x.csv")["rank"].isna().sum() == 1
+
+
+def test_lambda_is_shown_relative_to_the_rule_of_thumb(files, tmp_path):
+    drawn = studies.critical_lambda(read_table(files["critical_study"], CRITICAL_STUDY), output_stem=tmp_path / "x")
+    balanced = drawn[drawn["ratio"] == 1.0]
+    np.testing.assert_allclose(balanced["heuristic"], 1.0, rtol=1e-4)
+
+
+def test_frequencies_of_multiplicity_one_are_drawn(files, tmp_path):
+    drawn = studies.imbalance_ratios(read_table(files["ratios_study"], RATIOS_STUDY), output_stem=tmp_path / "x")
+    assert set(drawn["frequency"]) == {"", "multiplicity_one"}
 
 
 def test_a_setting_keeps_its_look_whatever_is_drawn():

@@ -11,25 +11,40 @@ from ncpipe.errors import InputError
 from ncpipe.figures.dynamics import dynamics, final_bars
 from ncpipe.figures.gap import gap
 from ncpipe.figures.spectrum import spectrum
-from ncpipe.figures.studies import spectrum_families, tagwise_grid
+from ncpipe.figures.studies import (
+    critical_lambda,
+    imbalance_ratios,
+    phase_diagram,
+    spectrum_families,
+    synthetic_labels,
+    tagwise_grid,
+)
 from ncpipe.figures.synthesis import exponents, residuals
 from ncpipe.tables import (
+    CRITICAL_STUDY,
     METRICS,
     OPTIMUM,
+    PHASE_STUDY,
+    RATIOS_STUDY,
     SPECTRUM_STUDY,
     SYNTHESIS,
+    SYNTHETIC_STUDY,
     TAGWISE_STUDY,
     read_table,
     read_theory,
     settings_from_config,
 )
 
-_COLUMNS = {
+_COLUMNS: dict[str, tuple[str, ...]] = {
     "metrics": METRICS,
     "optimum": OPTIMUM,
     "synthesis": SYNTHESIS,
-    "spectrum_study": SPECTRUM_STUDY,
+    "phase_study": PHASE_STUDY,
+    "critical_study": CRITICAL_STUDY,
+    "ratios_study": RATIOS_STUDY,
+    "spectrum_study": (*SPECTRUM_STUDY, "sigma_min_predictions"),
     "tagwise_study": TAGWISE_STUDY,
+    "synthetic_study": SYNTHETIC_STUDY,
 }
 # The function of each figure, the files it reads, in the order of its arguments, and the names it is drawn for.
 FIGURES: dict[str, tuple[Callable[..., Any], tuple[str, ...], tuple[str, ...]]] = {
@@ -39,10 +54,13 @@ FIGURES: dict[str, tuple[Callable[..., Any], tuple[str, ...], tuple[str, ...]]] 
     "spectrum": (spectrum, ("theory",), ()),
     "synthesis": (residuals, ("synthesis",), ("network",)),
     "exponents": (exponents, ("synthesis",), ("network",)),
-    "spectrum-families": (spectrum_families, ("spectrum_study",), ()),
-    "tagwise-grid": (tagwise_grid, ("tagwise_study",), ()),
+    "study-phase": (phase_diagram, ("phase_study",), ()),
+    "study-critical": (critical_lambda, ("critical_study",), ()),
+    "study-ratios": (imbalance_ratios, ("ratios_study",), ()),
+    "study-spectrum": (spectrum_families, ("spectrum_study",), ()),
+    "study-tagwise": (tagwise_grid, ("tagwise_study",), ()),
+    "study-synthetic": (synthetic_labels, ("synthetic_study",), ()),
 }
-_WITHOUT_SETTINGS = ("spectrum-families", "tagwise-grid")
 
 
 def draw(
@@ -63,7 +81,7 @@ def draw(
     settings : mapping
         ``settings`` of the configuration, whole and in its order: they fix colours and labels.
     files : mapping
-        Of ``metrics``, ``optimum``, ``synthesis``, ``spectrum_study``, ``tagwise_study`` to a table, and of ``theory``
+        Of ``metrics``, ``optimum``, ``synthesis`` and, for each study, ``<name>_study`` to a table, and of ``theory``
         to the theory stage's results. Files that the figure does not need are not read.
     names : mapping
         Of ``network``, ``objective`` and ``variant`` ("definition" or "li2024") to the one drawn.
@@ -80,7 +98,7 @@ def draw(
     if absent:
         raise InputError(f"figure {figure}: needs {', '.join(absent)}")
     call = partial(function, *(_read(key, files[key]) for key in needed))
-    if figure not in _WITHOUT_SETTINGS:
+    if not figure.startswith("study-"):  # studies have distributions of their own, not settings
         call = partial(call, settings_from_config(settings))
     call(**{key: names[key] for key in options}, output_stem=output_stem)
 
