@@ -1,7 +1,7 @@
 """ncpipe: from images to a verdict on every claim about multi-label neural collapse.
 
 snakemake                                       everything, ending in results/report/index.html
-snakemake data | train | theory | collapse | figures | report        up to one stage
+snakemake data | train | theory | studies | collapse | figures | report        up to one stage
 snakemake --configfile config/smoke.yaml        another experiment (overlays merge over config.yaml)
 snakemake --profile profiles/slurm              on a cluster
 """
@@ -28,6 +28,7 @@ localrules:
     data,
     train,
     theory,
+    studies,
     collapse,
     figures,
     report,
@@ -40,6 +41,7 @@ rule all:
         rules.data.input,
         rules.train.input,
         rules.theory.input,
+        rules.studies.input,
         rules.collapse.input,
         rules.figures.input,
         rules.report.input,

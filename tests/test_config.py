@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from ncpipe.config import (
     DEFAULT_CAP,
+    STUDIES,
     Run,
     balanced_counts,
     check,
@@ -27,10 +28,12 @@ from ncpipe.config import (
     data_spec,
     load_config,
     plan_runs,
+    plan_studies,
     run_epochs,
     sampling_file,
     setting_counts,
     setting_sampling,
+    study_settings,
     train_settings,
 )
 from ncpipe.errors import ConfigError, InputError
@@ -99,7 +102,7 @@ SINGLE_FAULTS = {
     "unknown key at the top": (
         [("setings", {})],
         ["setings: unknown key; did you mean 'settings'? allowed: results, device, datasets, settings, objectives, "
-         "recipes, networks, runs"],
+         "recipes, networks, studies, runs"],
     ),
     "misspelt key": (
         [("recipes", "cnn", "momemtum", 0.9)],
@@ -325,6 +328,42 @@ SINGLE_FAULTS = {
          "True: found the key True, which is not text; write it in quotes"],
     ),
     "results without a name": ([("results", "")], ["results: found '' (text); allowed: text, not empty"]),
+    "misspelt study": (
+        [("studies", "spectra", {})],
+        ["studies.spectra: unknown key; did you mean 'spectrum'? allowed: objective, labels, phase, critical, ratios, "
+         "spectrum, tagwise, synthetic"],
+    ),
+    "misspelt parameter of a study": (
+        [("studies", "spectrum", "member", 80), ("studies", "spectrum", "members", ...)],
+        ["studies.spectrum.member: unknown key; did you mean 'members'? allowed: ratio, members, graphs, "
+         "critical_members, seed",
+         "studies.spectrum.members: missing; allowed: a whole number >= 4 and <= 10000"],
+    ),
+    "studies of an unknown objective": (
+        [("studies", "objective", "pall")],
+        ["studies.objective: found 'pall'; did you mean 'pal'? allowed: pal"],
+    ),
+    "studies without what they share": (
+        [("studies", {"tagwise": {"ratios": [1.0], "shares": [1.0]}})],
+        ["studies.objective: missing; needed by the studies that are selected (tagwise)",
+         "studies.labels: missing; needed by the studies that are selected (tagwise)"],
+    ),
+    "a grid from high to low": (
+        [("studies", "phase", "lambdas", {"low": 0.5, "high": 0.1, "points": 3})],
+        ["studies.phase.lambdas: found low 0.5 and high 0.1; allowed: low < high"],
+    ),
+    "a perfect matching of an odd number of classes": (
+        [("studies", "labels", "classes", 7)],
+        ["studies.labels.classes: found 7; study tagwise needs an even number (perfect matchings)"],
+    ),
+    "values that studies cannot have": (
+        [("studies", "critical", "ratios", [0, 1.0]), ("studies", "tagwise", "shares", [1.5]),
+         ("studies", "labels", "counts", [3100]), ("studies", "phase", "per_pair", [])],
+        ["studies.critical.ratios[0]: found 0; allowed: a number > 0 and <= 1",
+         "studies.labels.counts: found 1 entries; allowed: at least 2",
+         "studies.phase.per_pair: found 0 entries; allowed: at least 1",
+         "studies.tagwise.shares[0]: found 1.5; allowed: a number >= 0 and <= 1"],
+    ),
     "a device that YAML reads as false": ([("device", False)], ["device: found false; allowed: auto, cpu, cuda"]),
 }  # fmt: skip
 
@@ -442,6 +481,8 @@ def test_any_configuration_is_planned_or_refused_in_plain_lines(data: st.DataObj
             assert sum(planned["counts"].values()) >= 1
             assert planned["checkpoints"][-1] == planned["epochs"] >= 1
             data_spec(config, run.dataset)
+        for study in plan_studies(config):
+            assert study_settings(config, study)["parameters"]
 
 
 # --- the plan -------------------------------------------------------------------------------------------------------
@@ -609,6 +650,33 @@ def test_sampling_weights_lie_beside_the_theory_one_file_for_each_target() -> No
         assert sampling_file(config, "mlab_digits", "step-0.1", objective) is None
 
 
+def test_studies_are_selected_by_not_being_null() -> None:
+    assert plan_studies(DEFAULT) == list(STUDIES)
+    left = changed(("studies", "phase", None), ("studies", "critical", ...))
+    assert problems(left) == []
+    assert plan_studies(left) == ["ratios", "spectrum", "tagwise", "synthetic"]
+
+
+@pytest.mark.parametrize("nothing", [..., None, {}, {"phase": None}, {"objective": "pal"}])
+def test_no_study_at_all_is_a_configuration_too(nothing: Any) -> None:
+    config = changed(("studies", nothing))
+    assert problems(config) == []
+    assert plan_studies(config) == []
+
+
+def test_settings_of_a_study_hold_what_it_depends_on_and_nothing_else() -> None:
+    before = study_settings(DEFAULT, "tagwise")
+    assert before == {
+        "objective": DEFAULT["objectives"]["pal"],
+        "labels": {"classes": 10, "counts": [3100, 200]},
+        "parameters": DEFAULT["studies"]["tagwise"],
+    }
+    for change in (("studies", "spectrum", "seed", 1), ("recipes", "cnn", "lr", 0.2), ("studies", "phase", None)):
+        assert study_settings(changed(change), "tagwise") == before, change
+    for change in (("objectives", "pal", "lambda_b", 0.0), ("studies", "labels", "classes", 8)):
+        assert study_settings(changed(change), "tagwise") != before, change
+
+
 # --- configuration, schema and documentation in step ----------------------------------------------------------------
 
 
@@ -659,8 +727,8 @@ def test_every_object_of_the_schema_is_closed() -> None:
                 yield from objects(inner)
 
     found = list(objects(SCHEMA))
-    assert len(found) == 7
-    assert all(fragment["additionalProperties"] is False for fragment in found if fragment["type"] == "object")
+    assert len(found) == 17
+    assert all(fragment["additionalProperties"] is False for fragment in found if "object" in fragment["type"])
 
 
 def test_documentation_has_exactly_the_keys_of_the_schema() -> None:

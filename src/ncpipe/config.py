@@ -33,6 +33,9 @@ NETWORK_KEYS = {
 DEFAULT_CAP = 2.0  # of sampling max_kappa
 
 
+STUDIES = ("phase", "critical", "ratios", "spectrum", "tagwise", "synthetic")
+
+
 @dataclass(frozen=True, order=True)
 class Run:
     """One network trained once."""
@@ -81,6 +84,22 @@ def _merge(base: dict[str, Any], overlay: Mapping[str, Any]) -> None:
             _merge(base[key], value)
         else:
             base[key] = value
+
+
+def load_checked(*overlays: Path) -> dict[str, Any]:
+    """Read and check the configuration of the checkout that the working directory is, with overlays.
+
+    Raises
+    ------
+    InputError, ConfigError
+        As `load_config` and `check`; also outside a checkout.
+    """
+    schema = Path("workflow/schemas/config.schema.yaml")
+    if not schema.is_file():
+        raise InputError(f"{schema}: missing; run this command in the checkout of ncpipe")
+    config = load_config(Path("config.yaml"), *overlays)
+    check(config, yaml.safe_load(schema.read_text()))
+    return config
 
 
 def check(config: Config, schema: Mapping[str, Any]) -> None:
@@ -286,6 +305,8 @@ def _cross_problems(config: Config, broken: Set[tuple[Any, ...]]) -> Iterator[st
         for key in ("datasets", "settings", "networks"):
             for j, name in enumerate(entry[key]):
                 yield from _unknown_name(f"runs[{i}].{key}[{j}]", name, names.get(key))
+    if ("studies",) not in broken and config.get("studies"):
+        yield from _study_problems(config["studies"], broken, names.get("objectives"))
 
 
 def _dataset_problems(name: str, dataset: Mapping[str, Any], *, in_use: bool) -> Iterator[str]:
@@ -356,6 +377,26 @@ def _network_problems(name: str, network: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}.{key}: {found}; architecture {architecture} does not use it, remove the key"
 
 
+def _study_problems(
+    studies: Mapping[str, Any], broken: Set[tuple[Any, ...]], objectives: Sequence[str] | None
+) -> Iterator[str]:
+    """Check what the selected studies share, and those of a right shape."""
+    selected = [name for name in STUDIES if studies.get(name) is not None]
+    shaped = [name for name in ("labels", *selected) if name in studies and ("studies", name) not in broken]
+    sound: dict[str, Any] = {name: studies[name] for name in shaped}
+    for key in ("objective", "labels"):
+        if selected and key not in studies:
+            yield f"studies.{key}: missing; needed by the studies that are selected ({', '.join(selected)})"
+    if "objective" in studies and ("studies", "objective") not in broken:
+        yield from _unknown_name("studies.objective", studies["objective"], objectives)
+    for key, grid in sound.get("phase", {}).items():
+        if isinstance(grid, Mapping) and not grid["low"] < grid["high"]:
+            yield f"studies.phase.{key}: found low {grid['low']} and high {grid['high']}; allowed: low < high"
+    classes = sound.get("labels", {}).get("classes", 0)
+    if "tagwise" in sound and classes % 2:
+        yield f"studies.labels.classes: found {classes}; study tagwise needs an even number (perfect matchings)"
+
+
 def _unknown_name(where: str, name: str, defined: Sequence[str] | None) -> Iterator[str]:
     """One line where `name` is not among the `defined` (None: those could not be read)."""
     if defined is not None and name not in defined:
@@ -387,6 +428,22 @@ def plan_runs(config: Config) -> list[Run]:
     """All runs that the configuration selects, each once, in the order of the selection."""
     keys = ("datasets", "settings", "networks", "seeds")
     return list(dict.fromkeys(Run(*names) for e in config["runs"] for names in product(*(e[k] for k in keys))))
+
+
+def plan_studies(config: Config) -> list[str]:
+    """Names of the studies that the configuration selects, in their fixed order."""
+    studies = config.get("studies") or {}
+    return [name for name in STUDIES if studies.get(name) is not None]
+
+
+def study_settings(config: Config, name: str) -> dict[str, Any]:
+    """What a study depends on: the entry of its objective, the labels it starts from, and its own parameters."""
+    studies = config["studies"]
+    return {
+        "objective": dict(config["objectives"][studies["objective"]]),
+        "labels": dict(studies["labels"]),
+        "parameters": dict(studies[name]),
+    }
 
 
 def balanced_counts(per_set: Sequence[int], classes: int) -> dict[LabelSet, int]:

@@ -52,6 +52,7 @@ SAMPLING = list(
     )
 )
 NETWORKS = list(dict.fromkeys(run.network for run in RUNS))
+STUDIES = plan.plan_studies(config)
 TRAINED = [
     name for name in NETWORKS if config["networks"][name]["architecture"] != "ufm"
 ]
@@ -71,6 +72,7 @@ FIGURES = [
             for network in TRAINED
             for kind in ("synthesis", "exponents")
         ),
+        *(f"study-{study}" for study in STUDIES),
     ]
 ]
 RUN = "{dataset}/{setting}/{network}/seed-{seed}"
@@ -84,6 +86,7 @@ wildcard_constraints:
     seed="[0-9]+",
     target="normalised|raw",
     variant="definition|li2024",
+    study="[a-z]+",
 
 
 def data_spec(wildcards):
@@ -116,6 +119,20 @@ def class_names(wildcards):
 def objective_entry(wildcards):
     """Settings of a terminal objective."""
     return config["objectives"][wildcards.objective]
+
+
+def study_settings(wildcards):
+    """What a study depends on."""
+    return plan.study_settings(config, wildcards.study)
+
+
+def study_tables(*names):
+    """Tables of those of the studies that are selected, as named inputs."""
+    return {
+        f"{name}_study": f"{RESULTS}/theory/studies/{name}.csv"
+        for name in names
+        if name in STUDIES
+    }
 
 
 def theory_of_run(wildcards):

@@ -173,6 +173,38 @@ rule figures_exponents:
         "../scripts/figures_draw.py"
 
 
+# One rule for each study: the path of a caption has no wildcards.
+for study in STUDIES:
+
+    rule:
+        """Figure of one study of label distributions."""
+        name:
+            f"figures_study_{study}"
+        input:
+            **study_tables(study),
+            modules=FIGURE_MODULES,
+        output:
+            svg=report(
+                f"{RESULTS}/figures/study-{study}.svg",
+                caption=f"../report/study-{study}.rst",
+                category="Studies of label distributions",
+            ),
+            png=f"{RESULTS}/figures/study-{study}.png",
+            csv=f"{RESULTS}/figures/study-{study}.csv",
+        log:
+            f"{RESULTS}/logs/figures/study-{study}.log",
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=15,
+        params:
+            figure=f"study-{study}",
+            settings=config["settings"],
+            names={},
+        script:
+            "../scripts/figures_draw.py"
+
+
 rule figures:
     """All figures."""
     input:

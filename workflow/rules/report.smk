@@ -8,6 +8,7 @@ Makes: {results}/report/claims.json, claims.csv, rebalancing.json, rebalancing.c
 rule report_claims:
     """Decide every claim by its written rule."""
     input:
+        **study_tables("spectrum", "tagwise"),
         metrics=rules.collapse_tables.output.metrics,
         optimum=rules.collapse_tables.output.optimum,
         synthesis=rules.collapse_tables.output.synthesis,

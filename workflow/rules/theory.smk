@@ -2,7 +2,8 @@
 
 Needs: label counts and objectives, from the configuration.
 Makes: {results}/theory/{dataset}/{setting}/{objective}.json: spectrum, certified optima, bounds, thresholds, synthesis;
-{results}/theory/{dataset}/{setting}/sampling/{target}.json: the weights of a setting with `sampling`.
+{results}/theory/{dataset}/{setting}/sampling/{target}.json: the weights of a setting with `sampling`;
+{results}/theory/studies/{study}.csv: one tidy table for each selected study, every row with its certificate.
 """
 
 
@@ -61,3 +62,31 @@ rule theory:
     """Theory of every label distribution that a selected run has."""
     input:
         THEORY,
+
+
+rule theory_study:
+    """Study {wildcards.study} of label distributions."""
+    input:
+        modules=package_modules(
+            "theory/*.py", "labels.py", "objective.py", "synthesis.py", "tables.py"
+        ),
+    output:
+        table=f"{RESULTS}/theory/studies/{{study}}.csv",
+    log:
+        f"{RESULTS}/logs/theory/studies/{{study}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/theory/studies/{{study}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        settings=study_settings,
+    script:
+        "../scripts/theory_study.py"
+
+
+rule studies:
+    """All selected studies of label distributions."""
+    input:
+        expand(rules.theory_study.output.table, study=STUDIES),

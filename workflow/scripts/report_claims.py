@@ -17,6 +17,7 @@ with job(snakemake.log[0]) as log:
         theory=[Path(path) for path in snakemake.input.theory],
         settings=snakemake.params.settings,
         objectives=snakemake.params.objectives,
+        **{key: Path(path) for key, path in snakemake.input.items() if key.endswith("_study")},
     )
     for verdict in write_claims(tables, Path(snakemake.output.json), Path(snakemake.output.csv)):
         log.info("claim %s, %s: %s", verdict.claim, verdict.where, verdict.verdict)
