@@ -373,6 +373,33 @@ def write_json(path: Path, payload: Mapping[str, Any]) -> None:
     write_atomically(path, json.dumps(payload, sort_keys=True, indent=1, allow_nan=False) + "\n")
 
 
+def write_manifest(path: Path, payload: Mapping[str, Any]) -> None:
+    """Write a manifest: JSON that carries the hash of everything else in it, so that damage does not pass."""
+    write_json(path, {**payload, "manifest_hash": hash_json(payload)})
+
+
+def write_sealed(path: Path, content: bytes) -> None:
+    """Write a binary file behind the SHA-256 of itself, atomically."""
+    write_atomically(path, hashlib.sha256(content).digest() + content)
+
+
+def read_sealed(path: Path, what: str) -> bytes:
+    """Read what `write_sealed` wrote; nothing of a damaged file is handed out. `what` names it in the message.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is missing.
+    StoreError
+        If it does not match its own digest.
+    """
+    sealed = path.read_bytes()
+    size = hashlib.sha256().digest_size
+    if hashlib.sha256(sealed[size:]).digest() != sealed[:size]:
+        raise StoreError(f"{path}: {what} is truncated or damaged (it does not match its own digest)")
+    return sealed[size:]
+
+
 def read_json(path: Path | str) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -395,6 +422,18 @@ def read_json(path: Path | str) -> dict[str, Any]:
 def hash_json(payload: Any) -> str:
     """SHA-256 (hex) of a JSON-able value in canonical form."""
     return hashlib.sha256(json.dumps(payload, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """One entry per key on which two nested mappings differ."""
+    lines = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: was {a!r}, now {b!r}")
+    return lines
 
 
 @contextlib.contextmanager

@@ -113,6 +113,11 @@ class Cluster:
         """Start the controller, or start it again from the state that it saved."""
         self.call("slurmctld")
 
+    def wait_for_saved_state(self) -> None:
+        """Wait until the controller has saved what it knows now."""
+        saved, now = self.folder / "controller/job_state", time.time()
+        wait_for(lambda: saved.exists() and saved.stat().st_mtime > now, 30, "the controller to save its state")
+
     def kill_controller(self) -> None:
         """Kill -9."""
         pid = int((self.folder / "slurmctld.pid").read_text())

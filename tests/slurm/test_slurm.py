@@ -144,6 +144,7 @@ def test_the_controller_may_die_and_come_back(project: Project, cluster: Cluster
     select(project, {"medium": 900}, [("medium", [0])])
     with project.start("train", *at(project), log=tmp_path / "log") as process:
         _, job = at_work(project, run)
+        cluster.wait_for_saved_state()  # what it has not yet saved it does not know of afterwards
         cluster.kill_controller()
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=6)

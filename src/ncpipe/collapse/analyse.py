@@ -46,7 +46,7 @@ from ncpipe.errors import InputError, StoreError
 from ncpipe.labels import LabelDistribution, contrast_classes
 from ncpipe.naming import label_set_name
 from ncpipe.objective import Objective, Terms, objective_terms, prediction_sigma, radius, softmax
-from ncpipe.stores import Array, Store, read_json, write_json, write_store
+from ncpipe.stores import Array, Store, read_json, write_manifest, write_store
 from ncpipe.synthesis import fit_synthesis, geometry_bound, single_prototypes, tagwise_residuals
 from ncpipe.tables import METRICS, OPTIMUM, SYNTHESIS, write_table
 
@@ -493,7 +493,7 @@ def analyse_run(run_folder: Path, theory_path: Path, output_folder: Path, log: l
     output_folder.mkdir(parents=True, exist_ok=True)
     write_store(output_folder / "metrics.zarr", arrays, attributes=_attributes(run, record, epochs[-1], synthesis))
     versions = {"ncpipe": ncpipe.__version__, "numpy": np.__version__, "scipy": scipy.__version__}
-    write_json(
+    write_manifest(
         output_folder / "manifest.json",
         {
             "kind": "collapse",

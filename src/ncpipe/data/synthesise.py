@@ -16,7 +16,7 @@ from ncpipe.data.compose import MAX_MULTIPLICITY, PLACES, Placement, Style, cano
 from ncpipe.data.registry import known_base_set
 from ncpipe.errors import InputError, StoreError
 from ncpipe.naming import LabelSet
-from ncpipe.stores import Array, Store, exclusive, hash_json, write_json, write_store
+from ncpipe.stores import Array, Store, exclusive, hash_json, write_manifest, write_store
 
 _KEYS = ("dataset", "base", "folder", "style", "placement", "train_counts", "test_counts", "seed")
 
@@ -57,7 +57,7 @@ def synthesise(spec: Mapping[str, Any], output_folder: Path, log: logging.Logger
             _write(store, spec, base, record, log)
         opened = Store(store)
         content = {**opened.attrs, "store": store.name, "store_digest": opened.digest()}
-        write_json(manifest, content)
+        write_manifest(manifest, content)
     return content
 
 

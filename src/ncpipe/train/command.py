@@ -29,18 +29,12 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
 def _train(options: argparse.Namespace) -> int:
     import logging
 
-    import yaml
-
     from ncpipe import config as plan
     from ncpipe.config import near_match
     from ncpipe.errors import InputError
     from ncpipe.train.loop import train_run
 
-    schema = Path("workflow/schemas/config.schema.yaml")
-    if not schema.is_file():
-        raise InputError(f"{schema}: missing; run this command in the checkout of ncpipe")
-    config = plan.load_config(Path("config.yaml"), *options.configfile)
-    plan.check(config, yaml.safe_load(schema.read_text()))
+    config = plan.load_checked(*options.configfile)
     runs = {run.name: run for run in plan.plan_runs(config)}
     if options.run not in runs:
         match = near_match(options.run, list(runs)) or ";"

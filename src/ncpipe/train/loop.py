@@ -36,11 +36,12 @@ from ncpipe.stores import (
     EpochArray,
     EpochWriter,
     Store,
+    differences,
     exclusive,
     hash_json,
     space_errors,
     write_atomically,
-    write_json,
+    write_manifest,
 )
 from ncpipe.streams import permutations, stream
 from ncpipe.train import TRAIN_VERSION
@@ -367,18 +368,6 @@ def _read_factors(path: Path | None, settings: Mapping[str, Any]) -> dict[LabelS
     return dict(zip(found.natural.label_sets, found.factors.tolist(), strict=True))
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """One entry per key on which two nested mappings differ."""
-    lines = []
-    for key in sorted({*old, *new}):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            lines += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            lines.append(f"{prefix}{key}: was {a!r}, now {b!r}")
-    return lines
-
-
 def _create_store(
     run: _Run,
     settings: Mapping[str, Any],
@@ -447,7 +436,7 @@ class _Run:
 
     def write_manifest(self, environment: Mapping[str, Any], history: bytes) -> None:
         store = Store(self.store)
-        write_json(
+        write_manifest(
             self.manifest,
             {
                 "kind": "train",

@@ -7,7 +7,6 @@ replaced atomically.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from pathlib import Path
@@ -16,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from ncpipe.errors import StoreError
-from ncpipe.stores import write_atomically
+from ncpipe.stores import read_sealed, write_sealed
 
 STATE_VERSION = 1
-_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def save_state(path: Path, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -27,8 +25,7 @@ def save_state(path: Path, header: dict[str, Any], arrays: dict[str, np.ndarray]
     buffer = io.BytesIO()
     encoded = np.frombuffer(json.dumps({**header, "state_version": STATE_VERSION}).encode(), np.uint8)
     np.savez(buffer, allow_pickle=False, header=encoded, **arrays)
-    content = buffer.getvalue()
-    write_atomically(path, hashlib.sha256(content).digest() + content)
+    write_sealed(path, buffer.getvalue())
 
 
 def load_state(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
@@ -40,12 +37,9 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | Non
         If the file is truncated, damaged or of another version.
     """
     try:
-        content = path.read_bytes()
+        content = read_sealed(path, "resume state")
     except FileNotFoundError:
         return None
-    digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-    if hashlib.sha256(content).digest() != digest:
-        raise StoreError(f"{path}: resume state is truncated or damaged (it does not match its own digest)")
     with np.load(io.BytesIO(content), allow_pickle=False) as members:
         arrays = {name: members[name] for name in members.files}
     header = json.loads(arrays.pop("header").tobytes())
