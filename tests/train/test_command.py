@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +14,11 @@ import pytest
 import yaml
 
 from ncpipe.cli import main
-from ncpipe.config import Run, load_config, train_settings
+from ncpipe.config import Run, load_config, setting_counts, train_settings
 from ncpipe.data.synthesise import synthesise
+from ncpipe.labels import LabelDistribution
+from ncpipe.naming import parse_label_set
+from ncpipe.sampling import Sampling, write_sampling
 from ncpipe.stores import Store
 from ncpipe.train.loop import train_run
 
@@ -121,6 +125,23 @@ def test_outside_a_checkout(
     assert ncpipe("train", RUN) == 2
     expected = "workflow/schemas/config.schema.yaml: missing; run this command in the checkout of ncpipe"
     assert capsys.readouterr().err == f"ncpipe train: {expected}\n"
+
+
+@pytest.mark.usefixtures("data")
+def test_a_run_with_sampling_weights_needs_them(checkout: Path, capsys: pytest.CaptureFixture) -> None:
+    run = "mlab_digits/step-0.1-max-kappa/mlp/seed-0"
+    weights = Path("out/theory/mlab_digits/step-0.1-max-kappa/sampling/normalised.json")
+    assert ncpipe("train", run, "--configfile", "tiny.yaml") == 2
+    line = f"ncpipe train: {weights}: no sampling weights here; make them first, with `snakemake theory`\n"
+    assert capsys.readouterr().err == line
+    assert not (checkout / "out/train").exists()
+    config = load_config(Path("config.yaml"), Path("tiny.yaml"))
+    counts = setting_counts(config["datasets"]["mlab_digits"], config["settings"]["step-0.1-max-kappa"])
+    natural = LabelDistribution.from_counts({parse_label_set(s): n for s, n in counts.items()}, 10)
+    write_sampling(weights, Sampling(natural, natural.weights, "max_kappa", "normalised", 2.0, {}, 1.0))
+    assert ncpipe("train", run, "--configfile", "tiny.yaml") == 0
+    assert ncpipe("show", run, "--results", "out") == 0
+    assert re.search(r"^sampling +max_kappa, cap 2$", capsys.readouterr().out, flags=re.M)
 
 
 # --- show -----------------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ def describe_run(folder: Path) -> dict[str, Any]:
         "objective": settings["objective"],
         "recipe": settings["recipe"],
         "samples": sum(settings["counts"].values()),
+        "sampling": settings.get("sampling", {"method": "natural", "cap": None}),
         "environment": header["environment"],
         "epoch": header["epoch"],
         "epochs": settings["epochs"],
@@ -52,7 +53,7 @@ def format_run(description: dict[str, Any]) -> str:
     def pairs(key: str) -> str:
         return ", ".join(f"{k} {v}" for k, v in description[key].items())
 
-    checkpoints = description["checkpoints"]
+    checkpoints, sampling = description["checkpoints"], description["sampling"]
     progress = "finished" if description["finished"] else "not finished"
     rows = {
         "run": Run(**description["run"]).name,
@@ -60,6 +61,7 @@ def format_run(description: dict[str, Any]) -> str:
         "objective": pairs("objective"),
         "recipe": pairs("recipe"),
         "samples": str(description["samples"]),
+        "sampling": sampling["method"] + ("" if sampling["cap"] is None else f", cap {sampling['cap']:g}"),
         "environment": pairs("environment"),
         "progress": f"epoch {description['epoch']} of {description['epochs']}, {progress}",
         "checkpoints": f"{len(checkpoints['finished'])} of {len(checkpoints['planned'])}: "
