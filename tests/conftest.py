@@ -10,6 +10,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same cases on every run and every machine, however busy: a failure is always a change of the code.
+settings.register_profile(
+    "ncpipe", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("ncpipe")
 
 CLASSES = 6
 SETTINGS = {
