@@ -28,7 +28,10 @@ NETWORKS = {
     "mlp": {"architecture": "mlp", "objective": "pal"},
     "ufm": {"architecture": "ufm", "objective": "pal"},
 }
-RAISED = {"weakest_contrast_prototypes": 0.1, "weakest_contrast_classifier": 0.0, "sigma_min_logits": -0.5}
+RAISED = {
+    "weakest_contrast_prototypes": 0.1, "weakest_contrast_classifier": 0.0, "prediction_sigma": 0.05,
+    "sigma_min_logits": -0.5,
+}  # fmt: skip
 
 
 def metric_rows(network: str, seeds: range, noise: np.random.Generator) -> list[tuple]:
@@ -42,7 +45,7 @@ def metric_rows(network: str, seeds: range, noise: np.random.Generator) -> list[
                     value = 0.3 + weighted * raised + 0.02 * noise.standard_normal()
                     rows.append(("toy", setting, network, seed, epoch, "train", metric, "", np.nan, value))
                     rows.append(("toy", setting, network, seed, epoch, "test", metric, "", np.nan, 77.0))
-                error = 0.2 - 0.1 * weighted + 0.01 * noise.standard_normal()
+                error = np.nan if network == "ufm" else 0.2 - 0.1 * weighted + 0.01 * noise.standard_normal()
                 rows.append(("toy", setting, network, seed, epoch, "test", "error", "", np.nan, error))
                 rows.append(("toy", setting, network, seed, epoch, "train", "error", "", np.nan, 0.0))
     return rows
@@ -90,6 +93,7 @@ def test_optima_are_those_that_fit_the_features(tables) -> None:
 def test_few_seeds_decide_nothing_and_say_so(tables) -> None:
     found = compare(*tables, SETTINGS, NETWORKS)
     found = found[found.network == "ufm"]
+    assert set(found["metric"]) == set(RAISED)  # free features have no test split
     assert set(found["says"]) == {"undecided"}
     assert set(found["reason"]) == {"1 seed; at least 5 are needed"}
     assert found["low"].isna().all()
@@ -99,7 +103,7 @@ def test_only_seeds_trained_both_ways_count(tables) -> None:
     metrics, optimum = tables
     apart = metrics[(metrics.setting != "step") | (metrics.seed > 1)]
     found = compare(apart, optimum, SETTINGS, NETWORKS)
-    assert found.loc[found.network == "mlp", "seeds"].tolist() == [3] * 4
+    assert found.loc[found.network == "mlp", "seeds"].tolist() == [3] * 5
     ufm = found[found.network == "ufm"]
     assert ufm.empty
 
@@ -137,10 +141,10 @@ def test_files_hold_what_the_labels_say_and_the_comparisons(tables, tmp_path: Pa
     assert by_setting["step-max"]["factors"] == pytest.approx([0.8, 1.6])
     assert by_setting["step-max"]["natural_label"] == "step r = 0.1"
     assert by_setting["alone"]["natural"] is None
-    assert len(content["comparisons"]) == 8
+    assert len(content["comparisons"]) == 9
     assert content["comparisons"][0]["statistic"] == "weakest contrast of the class means"
     numbers = tuple(c for c in COLUMNS if c not in ("natural", "says"))
-    assert len(read_table(tmp_path / "one.csv", numbers)) == 8
+    assert len(read_table(tmp_path / "one.csv", numbers)) == 9
 
 
 def test_a_run_without_weights_compares_nothing(tables, tmp_path: Path) -> None:

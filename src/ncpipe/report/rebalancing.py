@@ -30,6 +30,7 @@ class Statistic:
 STATISTICS = (
     Statistic("weakest_contrast_prototypes", "train", "weakest contrast of the class means"),
     Statistic("weakest_contrast_classifier", "train", "weakest contrast of the classifier"),
+    Statistic("prediction_sigma", "train", "σ_{K-1} of the predictions, as training weighs them"),
     Statistic("sigma_min_logits", "train", "σ_{K-1} of the logits"),
     Statistic("error", "test", "test error", better=-1),
 )
@@ -98,8 +99,9 @@ def compare(
 
 
 def _last_values(metrics: pd.DataFrame, statistic: Statistic) -> dict[tuple[str, str, str], pd.Series]:
-    """Values by seed at the last epoch, for each data set, network and setting."""
+    """Values by seed at the last epoch, for each data set, network and setting that has any."""
     rows = metrics.loc[(metrics["metric"] == statistic.metric) & (metrics["split"] == statistic.split)]
+    rows = rows.loc[rows["value"].notna()]
     groups = last_epoch(rows).groupby(["dataset", "network", "setting"], sort=False) if len(rows) else ()
     return {(str(d), str(n), str(s)): group.set_index("seed")["value"] for (d, n, s), group in groups}
 
