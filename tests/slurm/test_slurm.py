@@ -100,10 +100,12 @@ def submitted(cluster: Cluster) -> int:
     return max((int(job) for job in cluster.call("squeue", "-h", "-t", "all", "-o", "%A").split()), default=0)
 
 
-def test_cancelled_timed_out_requeued_and_killed_jobs_go_on(project: Project, cluster: Cluster, tmp_path: Path) -> None:
-    cancelled, requeued, killed = (f"mlab_digits/balanced/medium/seed-{seed}" for seed in range(3))
+def test_cancelled_timed_out_requeued_killed_and_hung_jobs_go_on(
+    project: Project, cluster: Cluster, tmp_path: Path
+) -> None:
+    cancelled, requeued, killed, hung = (f"mlab_digits/balanced/medium/seed-{seed}" for seed in range(4))
     timed_out = "mlab_digits/balanced/long/seed-0"
-    select(project, {"medium": 500, "long": 3400}, [("medium", [0, 1, 2]), ("long", [0])])
+    select(project, {"medium": 300, "long": 2600}, [("medium", [0, 1, 2, 3]), ("long", [0])])
     edit_profile(project, r"runtime: 240 \* attempt", "runtime: 1 * attempt")
     log = tmp_path / "snakemake.log"
     with project.start("train", *at(project), "--retries", "4", log=log) as process:
@@ -111,17 +113,19 @@ def test_cancelled_timed_out_requeued_and_killed_jobs_go_on(project: Project, cl
         requeued_job = at_work(project, requeued)[1]
         cluster.call("scontrol", "requeue", requeued_job)
         os.kill(at_work(project, killed)[0], signal.SIGKILL)
+        hung_pid, hung_job = at_work(project, hung)
+        os.kill(hung_pid, signal.SIGSTOP)
         first = at_work(project, timed_out)[1]
         wait_for(lambda: requeued_job in cluster.jobs("PD"), 30, "the requeued job")
         cluster.call("scontrol", "update", f"JobId={requeued_job}", "StartTime=now")  # SLURM itself waits two minutes
         assert process.wait(timeout=900) == 0, log.read_text()
     states = dict(line.split() for line in cluster.call("squeue", "-h", "-t", "all", "-o", "%i %T").splitlines())
-    assert states[first] == "TIMEOUT"
-    assert states[requeued_job] == "COMPLETED"
+    assert states[first] == states[hung_job] == "TIMEOUT"
     assert "CANCELLED" in states.values()
-    for run in (cancelled, requeued, killed, timed_out):
+    assert "Restarts=1" in cluster.call("scontrol", "show", "job", requeued_job)
+    for run in (cancelled, requeued, killed, hung, timed_out):
         assert "going on from epoch" in project.log(run), run
-    assert_uninterrupted(project, [cancelled, requeued, killed, timed_out], tmp_path)
+    assert_uninterrupted(project, [cancelled, requeued, killed, hung, timed_out], tmp_path)
 
 
 def test_the_gpu_request_reaches_the_job(project: Project, cluster: Cluster, tmp_path: Path) -> None:

@@ -51,4 +51,5 @@ rule collapse_tables:
 rule collapse:
     """Metrics of all selected runs."""
     input:
+        rules.collapse_tables.input.runs,
         rules.collapse_tables.output,
