@@ -18,7 +18,8 @@ _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 def job(log_path: str) -> Iterator[logging.Logger]:
     """Log to `log_path` inside; an `NcpipeError` becomes one line there and on stderr, and exit code 1.
 
-    So does an operating system that refuses to write: a full disk, a quota, missing permission. Any other exception is a defect: its traceback goes to the log too, and it is raised on.
+    So does an operating system that refuses to write: a full disk, a quota, missing permission. Any other exception
+    is a defect: its traceback goes to the log too, and it is raised on.
     """
     logger = logging.getLogger("ncpipe")
     handler = logging.FileHandler(log_path, mode="w")
