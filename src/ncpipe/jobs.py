@@ -14,6 +14,23 @@ from ncpipe.errors import NcpipeError
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
+class _Log(logging.FileHandler):
+    """A log file on a disk that may be full: then its lines are lost, and not the fault that they would tell of.
+
+    Faults go to stderr as well.
+    """
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Let an operating system that refuses the line have its way."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close without the lines that could not be written."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 @contextlib.contextmanager
 def job(log_path: str) -> Iterator[logging.Logger]:
     """Log to `log_path` inside; an `NcpipeError` becomes one line there and on stderr, and exit code 1.
@@ -22,7 +39,7 @@ def job(log_path: str) -> Iterator[logging.Logger]:
     is a defect: its traceback goes to the log too, and it is raised on.
     """
     logger = logging.getLogger("ncpipe")
-    handler = logging.FileHandler(log_path, mode="w")
+    handler = _Log(log_path, mode="w")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logger.addHandler(handler)
     level = logger.level
