@@ -27,6 +27,7 @@ from ncpipe.train.objective import batch_loss
 from ncpipe.train.state import save_state
 
 GOAL_STEP, GOAL_EPOCH, GOAL_WRITE = 0.97, 1.05, 0.02
+SECONDS_EACH = 0.3  # what is timed at once: epochs of a small network are too short for a busy machine
 OBJECTIVE = {"target": "normalised", "lambda_w": 5e-4, "lambda_h": 0.256, "lambda_b": 5e-4, "bias": True}
 DEVICE = torch.device("cpu")
 
@@ -66,11 +67,12 @@ WORKLOADS = (
 )
 
 
-def seconds(action: Callable[[], object]) -> float:
-    """Wall time of one call."""
+def seconds(action: Callable[[], object], calls: int = 1) -> float:
+    """Wall time of one call, averaged over several."""
     began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
+    for _ in range(calls):
+        action()
+    return (time.perf_counter() - began) / calls
 
 
 def our_epoch(trainer: Trainer) -> Callable[[], object]:
@@ -125,11 +127,12 @@ def compare_steps(workload: Workload, repetitions: int) -> str:
         "plain": (plain_epoch(workload.trainer()), workload.samples),
     }
     rates: dict[str, list[float]] = {name: [] for name in actions}
-    for repetition in range(repetitions + 1):
-        for name, (action, images) in actions.items():
-            rate = images / seconds(action)
-            if repetition:  # the first warms up
-                rates[name].append(rate)
+    for action, _ in actions.values():
+        action()  # warms up
+    calls = [max(1, round(SECONDS_EACH / seconds(action))) for action, _ in actions.values()]
+    for _ in range(repetitions):
+        for (name, (action, images)), count in zip(actions.items(), calls, strict=True):
+            rates[name].append(images / seconds(action, count))
     medians = {name: statistics.median(values) for name, values in rates.items()}
     to_bare, to_plain = (
         statistics.median(a / b for a, b in zip(rates["ours"], rates[other], strict=True))

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -89,13 +88,13 @@ def test_killed_between_any_two_of_its_acts(
     data: Path, train: Train, tmp_path: Path, make_settings: Make, network: str
 ) -> None:
     """kill -9 before a batch, an array, a sync or a move, at random; batch norm's statistics and momentum included."""
-    settings = make_settings(network, epochs=12, checkpoints=[0, 1, 2, 3, 4, 6, 8, 10, 12])
+    settings = make_settings(network, epochs=30, checkpoints=list(range(0, 31, 2)))
     whole = train(settings, "whole")
     arguments = {"settings": settings, "data": data, "folder": tmp_path / "killed"}
     rng, codes = np.random.default_rng(5), []
     while not codes or codes[-1] != 0:
         assert len(codes) < 30
-        codes.append(run_process(arguments, ("SIGKILL", "any", int(rng.integers(5, 90)))))
+        codes.append(run_process(arguments, ("SIGKILL", "any", int(rng.integers(20, 100)))))
     assert set(codes[:-1]) == {-signal.SIGKILL}
     assert len(codes) > 6
     assert_same_run(whole, tmp_path / "killed")
@@ -384,7 +383,7 @@ def test_no_space_left_keeps_the_finished_epochs(
     train: Train, make_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
 ) -> None:
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    left = {"chunk": 60, "state": 4, "manifest": 6}[full]
+    left = {"chunk": 80, "state": 4, "manifest": 6}[full]
 
     def counted(real: Callable) -> Callable:
         def write(*args: Any, **kwargs: Any) -> Any:
@@ -397,10 +396,8 @@ def test_no_space_left_keeps_the_finished_epochs(
         return write
 
     with monkeypatch.context() as patch:
-        if full == "chunk":
-            patch.setattr(zarr.Array, "__setitem__", counted(zarr.Array.__setitem__))
-        else:
-            patch.setattr(os, "fsync", counted(os.fsync))
+        patched = "replace" if full == "chunk" else "fsync"  # Zarr moves chunks into place, small files are synced
+        patch.setattr(os, patched, counted(getattr(os, patched)))
         with pytest.raises(StoreError, match=r"run: no space left on the device; free some and run again"):
             train(make_settings())
     folder = tmp_path / "run"
