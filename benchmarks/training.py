@@ -170,7 +170,8 @@ def compare_epochs(workload: Workload, repetitions: int, folder: Path) -> str:
     train_1, extra, write, train_2, forward = np.array(times[1:]).T  # the first warms up
     ratio = np.median((train_1 + extra) / (train_2 + forward))
     share = np.median(write / (train_1 + extra))
-    run = np.median((EPOCHS * train_1 + CHECKPOINTS * extra) / (EPOCHS * train_2 + CHECKPOINTS * forward))
+    training = EPOCHS * np.median([train_1, train_2])
+    run = (training + CHECKPOINTS * np.median(extra)) / (training + CHECKPOINTS * np.median(forward))
     milliseconds = [f"{1e3 * np.median(t):.{digits}f}" for t, digits in
                     ((train_1 + extra, 0), (train_2 + forward, 0), (write, 1))]  # fmt: skip
     return f"| {workload.name} | {' | '.join(milliseconds)} | {ratio:.3f} | {100 * share:.1f} % | {run:.3f} |"
