@@ -30,6 +30,7 @@ HYPOTHESES = {
 }  # fmt: skip
 FREQUENCIES = {"multiplicity_one": "n at multiplicity one", "total": "n in all"}
 _MULTIPLICITY = 2
+_FLOOR = 1e-4  # residuals below it are rounding, not fit: drawn on the lower edge, as the caption says
 
 
 def residuals(
@@ -75,10 +76,13 @@ def residuals(
                 for setting, step in zip(shown, steps, strict=True):
                     for x, hypothesis in enumerate(HYPOTHESES):
                         here = _rows(drawn, dataset=dataset, setting=setting.name, basis=basis, hypothesis=hypothesis)
+                        here = here.assign(**here[["value", "low", "high"]].clip(lower=_FLOOR))
                         for point in here.to_dict("records"):
                             _point(axis, x + step, point, styles[setting.name], optimum=point["network"] == "optimum")
                 log_axis(axis, _rows(drawn, dataset=dataset, basis=basis)["value"])
-                axis.set_xticks(range(len(HYPOTHESES)), HYPOTHESES.values(), rotation=40, ha="right")
+                axis.set_xticks(
+                    range(len(HYPOTHESES)), HYPOTHESES.values(), rotation=40, ha="right", rotation_mode="anchor"
+                )
                 axis.tick_params(axis="x", length=0)
                 axis.grid(visible=False, axis="x")
                 for x in np.arange(len(HYPOTHESES) - 1) + 0.5:
