@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ncpipe.errors import InputError, StoreError
 from ncpipe.report.claims import CLAIMS, Tables, write_claims
-from ncpipe.report.page import format_interval, format_number, read_figure, render_caption, write_page
+from ncpipe.report.page import format_interval, format_math, format_number, read_figure, render_caption, write_page
 
 CAPTIONS = sorted((Path(__file__).parents[2] / "workflow" / "report").glob("*.rst"))
 HOSTILE = "<script>alert('x')</script>\"&"
@@ -63,6 +63,12 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
+def shown(text: str) -> str:
+    """Words of a text once its symbols have subscripts."""
+    page = Page(str(format_math(text)))
+    return page.words()
+
+
 @pytest.fixture(scope="module")
 def made(results, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
@@ -103,9 +109,9 @@ def test_the_page_is_well_formed_and_mentions_every_verdict(made):
         assert f"claim-{claim}" in ids
         assert about.statement in words
         assert about.meaning in words
-        assert about.rule in words
+        assert shown(about.rule) in words
     for verdict in made[2]:
-        assert verdict.reason in words
+        assert shown(verdict.reason) in words
         assert format_interval({"value": verdict.value, "low": verdict.low, "high": verdict.high}) in words
         for file in verdict.files:
             assert file in words
@@ -261,3 +267,9 @@ def test_numbers_are_readable(value, text):
 def test_numbers_keep_three_digits(value):
     text = format_number(value).translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))
     assert np.isclose(float(text.replace(" × 10", "e")), value, rtol=6e-3)
+
+
+def test_symbols_get_subscripts_and_everything_else_is_escaped() -> None:
+    assert format_math("σ_{K-1} of κ_pool, a_b") == "σ<sub>K-1</sub> of κ<sub>pool</sub>, a_b"
+    assert format_math("κ_<script>") == "κ_&lt;script&gt;"
+    assert format_math("x_{<b>}") == "x<sub>&lt;b&gt;</sub>"

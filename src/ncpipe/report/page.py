@@ -84,7 +84,7 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=format_number, interval=format_interval)
+    environment.filters.update(number=format_number, interval=format_interval, math=format_math)
     decided = read_json(claims)
     runs = [read_json(path) for path in manifests]
     settings = settings_from_config(config["settings"])
@@ -125,6 +125,12 @@ def format_interval(entry: Mapping[str, Any]) -> str:
     if entry["low"] is None or entry["high"] is None:
         return value
     return f"{value} [{format_number(entry['low'])}, {format_number(entry['high'])}]"
+
+
+def format_math(text: str) -> Markup:
+    """Escape a text, and set the subscripts of its symbols: ``σ_{K-1}``, ``κ_pool``."""
+    escaped = re.sub(r"_\{([^}]*)\}", r"<sub>\1</sub>", str(escape(text)))
+    return Markup(re.sub(r"(?<=[κλσδ])_([A-Za-z0-9]+)", r"<sub>\1</sub>", escaped))
 
 
 def read_figure(path: Path, captions: Iterable[Path]) -> Figure:

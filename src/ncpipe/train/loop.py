@@ -13,8 +13,9 @@ import platform
 import shutil
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, cast
@@ -51,6 +52,7 @@ from ncpipe.train.state import load_state, save_state
 
 STATE_SECONDS = 20.0
 EVALUATION_BATCH = 1024
+BATCHES_AT_ONCE = 4
 SCALARS = {
     "objective": "terminal objective (7) on the training split",
     "objective_loss": "mean loss of the training split",
@@ -192,13 +194,11 @@ class Trainer:
         rate = learning_rate(self.settings["recipe"], self.epoch, self.epochs)
         momentum = float(self.settings["recipe"]["momentum"])
         self.backbone.train()
-        samples, full = len(self.train), self.batch == len(self.train)
-        order = None if full else self._order()
+        samples = len(self.train)
         losses: list[Tensor] = []
-        for start in range(self.step * self.batch, samples, self.batch):
+        for inputs, targets, weights in self._batches():
             if stop.requested:
                 break
-            inputs, targets, weights = self._batch(None if order is None else order[start : start + self.batch])
             features = self.backbone(inputs)
             loss = batch_loss(self.classifier(features), features, targets, self.lambda_h, weights)
             loss.backward()
@@ -214,14 +214,21 @@ class Trainer:
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
         return mean
 
-    def _batch(self, index: Tensor | None) -> tuple[Tensor | slice, Tensor, Tensor | None]:
-        """Input of the backbone, targets and weights of the samples at `index`; None: all samples."""
+    def _batches(self) -> Iterator[tuple[Tensor | slice, Tensor, Tensor | None]]:
+        """Input of the backbone, targets and weights of each batch that is left of the epoch."""
         images, targets, weights = self.train.images, self.train.targets, self.train.weights
-        if index is None:
-            return slice(None) if self.free else pixels(images), targets, weights
-        # Rows of whole images: four times as fast on the CPU as images[index].
-        inputs = index if self.free else pixels(images.index_select(0, index))
-        return inputs, targets.index_select(0, index), None if weights is None else weights[index]
+        if self.batch == len(self.train):
+            yield slice(None) if self.free else pixels(images), targets, weights
+            return
+        # Several batches are gathered at once, by index_select: images[index] takes four times as long on the CPU.
+        for index in self._order()[self.step * self.batch :].split(BATCHES_AT_ONCE * self.batch):
+            inputs = index if self.free else pixels(images.index_select(0, index))
+            yield from zip(
+                inputs.split(self.batch),
+                targets.index_select(0, index).split(self.batch),
+                repeat(None) if weights is None else weights.index_select(0, index).split(self.batch),
+                strict=False,
+            )
 
     def _add_losses(self, losses: list[Tensor]) -> None:
         """Count steps, and sum their losses in order and in float64, so that a stop in between changes no bit."""
