@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ncpipe.data import readers as base_readers
-from ncpipe.errors import InputError
+from ncpipe.errors import InputError, StoreError
 from ncpipe.readers import read_labels
 from ncpipe.stores import write_sealed
 from ncpipe.train.state import load_state
@@ -98,7 +98,7 @@ def test_a_pickle_in_a_resume_state_is_not_run(marker: Path, tmp_path: Path) -> 
     header = np.frombuffer(json.dumps({"state_version": 1}).encode(), np.uint8)
     path = tmp_path / "state.npz"
     write_sealed(path, _file({"header": header, "weight": pickled(marker)}).getvalue())
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(StoreError, match="allow_pickle=False"):
         load_state(path)
 
 

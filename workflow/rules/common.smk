@@ -174,7 +174,9 @@ def figure_names(wildcards):
 
 
 def package_modules(*parts):
-    """Modules of the package that a cheap stage is made by: a change of them is a change of its input."""
-    return sorted(
-        str(path) for part in parts for path in (CHECKOUT / "src/ncpipe").glob(part)
-    )
+    """Modules of the package that a cheap stage is made by: a change of them is a change of its input.
+
+    Relative where Snakemake runs in the checkout, so that a moved checkout is no change.
+    """
+    package = (Path() if Path.cwd() == CHECKOUT else CHECKOUT) / "src/ncpipe"
+    return sorted(str(path) for part in parts for path in package.glob(part))

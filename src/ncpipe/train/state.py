@@ -40,8 +40,11 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | Non
         content = read_sealed(path, "resume state")
     except FileNotFoundError:
         return None
-    with np.load(io.BytesIO(content), allow_pickle=False) as members:
-        arrays = {name: members[name] for name in members.files}
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as members:
+            arrays = {name: members[name] for name in members.files}
+    except ValueError as error:
+        raise StoreError(f"{path}: not a resume state of ncpipe ({error})") from error
     header = json.loads(arrays.pop("header").tobytes())
     if header.get("state_version") != STATE_VERSION:
         raise StoreError(f"{path}: resume state of version {header.get('state_version')}, expected {STATE_VERSION}")
