@@ -173,10 +173,12 @@ def figure_names(wildcards):
     }
 
 
-def package_modules(*parts):
-    """Modules of the package that a cheap stage is made by: a change of them is a change of its input.
+def checkout_files(*patterns):
+    """Files of the checkout; relative where Snakemake runs in it, so that a moved checkout is no change."""
+    checkout = Path() if Path.cwd() == CHECKOUT else CHECKOUT
+    return sorted(str(path) for pattern in patterns for path in checkout.glob(pattern))
 
-    Relative where Snakemake runs in the checkout, so that a moved checkout is no change.
-    """
-    package = (Path() if Path.cwd() == CHECKOUT else CHECKOUT) / "src/ncpipe"
-    return sorted(str(path) for part in parts for path in package.glob(part))
+
+def package_modules(*patterns):
+    """Modules of the package that a cheap stage is made by: a change of them is a change of its input."""
+    return checkout_files(*(f"src/ncpipe/{pattern}" for pattern in patterns))

@@ -80,9 +80,7 @@ rule report_page:
         claims=rules.report_claims.output.json,
         rebalancing=rules.report_rebalancing.output.json,
         figures=FIGURES,
-        captions=sorted(
-            str(path) for path in (CHECKOUT / "workflow/report").glob("*.rst")
-        ),
+        captions=checkout_files("workflow/report/*.rst"),
         manifests=[f"{RESULTS}/train/{run.name}/manifest.json" for run in RUNS],
         modules=package_modules("report/*.py", "report/templates/*"),
     output:
