@@ -373,6 +373,28 @@ def test_another_key_and_what_it_holds():
         read_labels(path)
     with pytest.raises(InputError, match=r"key 'voc2007_test': found -1 at row 0, column 0 .*; allowed are 0 and 1"):
         read_labels(path, key="voc2007_test")
+    found = read_labels(path, key="voc2007_test", present=1)
+    with np.load(path, allow_pickle=False) as arrays:
+        labels = arrays["voc2007_test"] == 1
+        assert found.class_names == tuple(arrays["label_names"].tolist())
+    assert found.class_counts().tolist() == labels.sum(axis=0).tolist()
+    assert found.unlabelled == (~labels.any(axis=1)).sum()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_one_entry_says_present_and_all_others_absent(tmp_path, order):
+    entries = np.array([[1, -1, 0], [0, 1, 1], [-1, -1, 0], [2, 1, 1]], dtype=float)
+    np.save(tmp_path / "labels.npy", np.asarray(entries, order=order))
+    found = read_labels(tmp_path / "labels.npy", present=1)
+    assert found.as_counts() == {(0,): 1, (1, 2): 2}
+    assert found.unlabelled == 1
+    entries[3, 1] = np.nan
+    np.save(tmp_path / "labels.npy", np.asarray(entries, order=order))
+    with pytest.raises(InputError, match=r"found nan at row 3, column 1 \(from 0\); allowed are numbers"):
+        read_labels(tmp_path / "labels.npy", present=1)
+    (tmp_path / "labels.csv").write_text("1,0\n")
+    with pytest.raises(InputError, match=r"present: found 1 for .*; allowed for \.npz, \.npy only"):
+        read_labels(tmp_path / "labels.csv", present=1)
 
 
 # --- bad input: one line with the file, and the line or key ---------------------------------------------------------

@@ -34,6 +34,7 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -58,6 +59,7 @@ def read_labels(
     path: Path | str,
     *,
     key: str | None = None,
+    present: float | None = None,
     labels: int | Path | None = None,
     first_class: int | None = None,
     classes: int | None = None,
@@ -72,6 +74,9 @@ def read_labels(
     path : Path or str
     key : str, optional
         For ``.npz``: the name of the label matrix; ``Y`` unless given.
+    present : float, optional
+        For ``.npz`` and ``.npy``: the entry that says that a sample has the label; every other number (absent,
+        difficult, unknown) then says that it has not. Unless given, entries must be 0 or 1.
     labels : int or Path, optional
         For ``.arff``: how many attributes are labels, the first ones or, if negative, the last ones; or a Mulan label
         list (``.xml``). Unless given, the file and what lies beside it must say so.
@@ -93,7 +98,14 @@ def read_labels(
         If a folder's store is damaged.
     """
     path = Path(path)
-    given = {"key": key, "labels": labels, "first_class": first_class, "classes": classes, "split": split}
+    given = {
+        "key": key,
+        "present": present,
+        "labels": labels,
+        "first_class": first_class,
+        "classes": classes,
+        "split": split,
+    }
     options = {name: value for name, value in given.items() if value is not None}
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
@@ -263,8 +275,8 @@ def _small_array(handle: IO[bytes], where: str, size: int) -> np.ndarray:
     return np.frombuffer(_read_exactly(handle, math.prod(header.shape) * header.dtype.itemsize, where), header.dtype)
 
 
-def _dense(handle: IO[bytes], where: str, size: int) -> sparse.csr_array:
-    """A dense 0/1 matrix, read and made sparse block by block."""
+def _dense(handle: IO[bytes], where: str, size: int, present: float | None = None) -> sparse.csr_array:
+    """A dense matrix of 0 and 1, or of `present` and anything else, read and made sparse block by block."""
     header = _array_header(handle, where, size)
     if header.dtype.kind not in "biuf":
         raise InputError(f"{where}: found elements of type {header.dtype}; allowed are numbers")
@@ -283,25 +295,26 @@ def _dense(handle: IO[bytes], where: str, size: int) -> sparse.csr_array:
         if header.dtype.kind == "b":
             block = block.view(np.uint8)
         block = block.reshape(count, length)
-        bad = ~((block == 0) | (block == 1))
+        bad = ~((block == 0) | (block == 1)) if present is None else np.isnan(block)
         if bad.any():
             line, place = np.argwhere(bad)[0].tolist()
             row, column = (place, start + line) if header.fortran else (start + line, place)
             found = block[line, place].item()
-            raise InputError(f"{where}: found {found} at row {row}, column {column} (from 0); allowed are 0 and 1")
-        parts.append(sparse.csr_array(block != 0))
+            allowed = "0 and 1" if present is None else "numbers"
+            raise InputError(f"{where}: found {found} at row {row}, column {column} (from 0); allowed are {allowed}")
+        parts.append(sparse.csr_array(block == (1 if present is None else present)))
     if not parts:
         return sparse.csr_array((rows, columns))
     matrix = sparse.vstack(parts, format="csr")
     return sparse.csr_array(matrix.T if header.fortran else matrix)
 
 
-def _read_npy(path: Path) -> LabelDistribution:
+def _read_npy(path: Path, *, present: float | None = None) -> LabelDistribution:
     with path.open("rb") as handle:
-        return _distribution(path, _dense(handle, str(path), path.stat().st_size), None)
+        return _distribution(path, _dense(handle, str(path), path.stat().st_size, present), None)
 
 
-def _read_npz(path: Path, *, key: str = "Y") -> LabelDistribution:
+def _read_npz(path: Path, *, key: str = "Y", present: float | None = None) -> LabelDistribution:
     import zipfile
 
     with path.open("rb") as raw:
@@ -332,7 +345,7 @@ def _read_npz(path: Path, *, key: str = "Y") -> LabelDistribution:
             if values.dtype.kind not in "US":
                 raise InputError(f"{path}: key 'label_names': found {values.dtype}; allowed is a list of names")
             names = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values.tolist()]
-        return _distribution(path, use(key, _dense), names)
+        return _distribution(path, use(key, partial(_dense, present=present)), names)
 
 
 def _compressed(path: Path, parts: dict[str, np.ndarray]) -> sparse.csr_array:
@@ -747,8 +760,8 @@ def _read_folder(path: Path, *, split: str = "train") -> LabelDistribution:
 
 _SVMLIGHT = (_read_svmlight, ("first_class", "classes"))
 _READERS: dict[str, tuple[Callable[..., LabelDistribution], tuple[str, ...]]] = {
-    ".npz": (_read_npz, ("key",)),
-    ".npy": (_read_npy, ()),
+    ".npz": (_read_npz, ("key", "present")),
+    ".npy": (_read_npy, ("present",)),
     ".csv": (_read_csv, ()),
     ".arff": (_read_arff, ("labels",)),
     ".svm": _SVMLIGHT,

@@ -110,6 +110,9 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     reading = parser.add_argument_group("reading FILE")
     reading.add_argument("--key", help="of .npz: the label matrix (default: Y)")
     reading.add_argument(
+        "--present", metavar="X", help="of .npz, .npy: the entry of a label that is there, all others are absent"
+    )
+    reading.add_argument(
         "--labels", metavar="N|XML", help="of .arff: the first N (last -N) attributes, or a label list"
     )
     reading.add_argument("--first-class", metavar="0|1", help="of svmlight: number of the first class")
@@ -509,11 +512,18 @@ def _read(options: argparse.Namespace) -> LabelDistribution:
     labels: int | Path | None = None
     if options.labels is not None:
         labels = Path(options.labels) if options.labels.endswith(".xml") else _whole("--labels", options.labels)
+    present = None if options.present is None else _number("--present", options.present)
     first = None if options.first_class is None else _whole("--first-class", options.first_class)
     classes = None if options.classes is None else _whole("--classes", options.classes)
     with _ticking("reading"):
         return read_labels(
-            options.file, key=options.key, labels=labels, first_class=first, classes=classes, split=options.split
+            options.file,
+            key=options.key,
+            present=present,
+            labels=labels,
+            first_class=first,
+            classes=classes,
+            split=options.split,
         )
 
 
