@@ -459,7 +459,7 @@ def balanced_counts(per_set: Sequence[int], classes: int) -> dict[LabelSet, int]
 def setting_counts(dataset: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str, int]:
     """Training samples of every label set under a setting: ``{"0": 140, ..., "8+9": 20}``, canonical order.
 
-    The profiles (reproduction.md §2) act on multiplicity one: ``step`` keeps the first half of the classes and puts
+    The profiles act on multiplicity one: ``step`` keeps the first half of the classes and puts
     the rest at ratio r, ``exponential`` gives n_k = n_1 r^(k/(K-1)), ``uniform`` puts every class at r. Counts are
     rounded half up and never below 1.
     """

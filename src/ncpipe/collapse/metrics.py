@@ -4,7 +4,7 @@ Everything that depends on single samples is condensed first (`condense`): the m
 within-class scatter on the span of the class means, O(N d K) with no d × d matrix. The metrics are then functions of
 a few small matrices, the same for a network's features and for a certified optimum's prototypes.
 
-Two variants where the published code differs (reproduction.md §4):
+Two variants where the published code differs:
 
 ``definition``
     Centre h̄_G is the mean of the class means.

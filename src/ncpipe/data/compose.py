@@ -1,6 +1,6 @@
 """Composition of multi-label images from single-label ones, on a canvas of twice the side.
 
-What follows Li, Li, Wang, Qu (ICML 2024; reproduction.md §1): multiplicities one and two; the places bottom-right
+What follows Li, Li, Wang, Qu (ICML 2024): multiplicities one and two; the places bottom-right
 and top-left; the two styles; the pixel-wise maximum; shifts uniform below a quarter of the side; a fair coin for who
 is where; base images drawn without replacement within one label set, and anew for the next; the order of label sets.
 
@@ -10,7 +10,7 @@ is where; base images drawn without replacement within one label set, and anew f
 - Style ``cifar``: one shift for both axes moves an image from its corner towards the centre; nothing wraps.
   Multiplicity one is in either corner, by a fair coin.
 
-What is ours (reproduction.md §9): multiplicities three and four, which add the places bottom-left and top-right,
+What is ours: multiplicities three and four, which add the places bottom-left and top-right,
 with labels assigned to the first m places by a random permutation; any side; ``placement="random"``, which takes away
 the hint of style ``mnist`` by giving multiplicity one either of the first two places; and the random streams: one for
 each (split, label set, purpose), so that each label set of a smaller data set begins the same one of a larger.

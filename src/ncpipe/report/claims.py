@@ -1,4 +1,4 @@
-"""The claims and the rules that decide them, one pure function for each (theory of the rules: docs/claims.md).
+"""The claims and the rules that decide them, one pure function for each.
 
 A claim gets two verdicts: at the certified optimum, which knows labels only, and in networks, over seeds. Each rests
 on *evidence*, one entry for every data set, setting, network and statistic that the rule looks at:

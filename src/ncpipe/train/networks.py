@@ -1,4 +1,4 @@
-"""The networks: a backbone that maps images to features, and a linear classifier on top (reproduction.md §3, §10)."""
+"""The networks: a backbone that maps images to features, and a linear classifier on top."""
 
 from __future__ import annotations
 
