@@ -143,17 +143,6 @@ def objective_terms(
     )
 
 
-def label_set_means(rows: np.ndarray, label_set: np.ndarray, label_sets: int) -> np.ndarray:
-    """Mean of the rows that carry each label set, shape (label_sets, columns); NaN where no sample does."""
-    rows = np.asarray(rows, dtype=np.float64)
-    counts = np.bincount(label_set, minlength=label_sets)
-    sums = np.zeros((label_sets, rows.shape[1]))
-    np.add.at(sums, label_set, rows)
-    means = np.full_like(sums, np.nan)
-    np.divide(sums, counts[:, None], out=means, where=counts[:, None] > 0)
-    return means
-
-
 def residual_matrix(probabilities: np.ndarray, distribution: LabelDistribution, target: Target) -> np.ndarray:
     """R = (τp − t) D^{1/2} of (9) and (23), as rows.
 

@@ -27,12 +27,18 @@ from ncpipe.theory.design import (
     relabel_pairs,
     singles_and_pairs,
     step_counts,
-    step_with_matching,
 )
 from ncpipe.theory.optimum import solve
 from ncpipe.theory.spectrum import multiplicity_spectrum, pooled_spectrum
 
 PLAIN = Objective("normalised", 5e-4, 0.256, use_bias=False)
+
+
+def step_with_matching(ratio, share):
+    """A step of `ratio` in n_k, and `share` of the pairs' samples in a perfect matching: claim 4's grid."""
+    pairs = (1 - share) * complete_pairs(REFERENCE.classes, REFERENCE.pairs)
+    pairs += share * matching_pairs(REFERENCE.classes, REFERENCE.pairs)
+    return singles_and_pairs(step_counts(REFERENCE.classes, REFERENCE.alone, ratio), pairs)
 
 
 def check_regular(pairs, total):

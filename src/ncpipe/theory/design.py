@@ -226,10 +226,3 @@ def correlation_family(
         )
         for strength in strengths
     ]
-
-
-def step_with_matching(ratio: float, share: float, *, scale: Scale = REFERENCE) -> LabelDistribution:
-    """A point of claim 4's grid: a step of `ratio` in n_k, and `share` of the pairs' samples in a perfect matching."""
-    pairs = (1 - share) * complete_pairs(scale.classes, scale.pairs)
-    pairs += share * matching_pairs(scale.classes, scale.pairs)
-    return singles_and_pairs(step_counts(scale.classes, scale.alone, ratio), pairs)
