@@ -30,6 +30,7 @@ NETWORK_KEYS = {
     "resnet18": ("width",),
     "ufm": ("features",),
 }
+OPTIONAL_NETWORK_KEYS = {"resnet18": ("stem_stride",)}
 DEFAULT_CAP = 2.0  # of sampling max_kappa
 
 
@@ -368,11 +369,11 @@ def _recipe_problems(name: str, recipe: Mapping[str, Any]) -> Iterator[str]:
 
 def _network_problems(name: str, network: Mapping[str, Any]) -> Iterator[str]:
     where, architecture = f"networks.{name}", network["architecture"]
-    needed = NETWORK_KEYS[architecture]
-    for key in ("width", "hidden", "features"):
+    needed, optional = NETWORK_KEYS[architecture], OPTIONAL_NETWORK_KEYS.get(architecture, ())
+    for key in ("width", "hidden", "features", "stem_stride"):
         if key in needed and key not in network:
             yield f"{where}.{key}: missing; architecture {architecture} needs it"
-        elif key not in needed and key in network:
+        elif key not in (*needed, *optional) and key in network:
             found = f"found {_shown(network[key])}"
             yield f"{where}.{key}: {found}; architecture {architecture} does not use it, remove the key"
 

@@ -19,6 +19,7 @@ NETWORKS = {
     "mlp": ({"architecture": "mlp", "hidden": [20, 10], "features": 7}, 7),
     "mlp without hidden layers": ({"architecture": "mlp", "hidden": [], "features": 5}, 5),
     "resnet18": ({"architecture": "resnet18", "width": 2}, 16),
+    "resnet18 with a stride": ({"architecture": "resnet18", "width": 2, "stem_stride": 2}, 16),
 }
 
 
@@ -75,15 +76,18 @@ def test_small_networks_have_the_sizes_of_their_layers() -> None:
     assert parameters(mlp) == 256 * 512 + 512 + 512 * 64 + 64
 
 
-def test_resnet18_keeps_the_resolution_until_its_strides() -> None:
+@pytest.mark.parametrize(
+    ("stem", "expected"), [({}, [16, 16, 16, 8, 8, 4, 4, 2, 2]), ({"stem_stride": 2}, [8, 8, 8, 4, 4, 2, 2, 1, 1])]
+)
+def test_resnet18_keeps_the_resolution_until_its_strides(stem: dict[str, int], expected: list[int]) -> None:
     """Li's stem has stride 1 and no pooling: 16, 16, 8, 4, 2 pixels."""
-    backbone = build_backbone({"architecture": "resnet18", "width": 1}, SHAPE, 1)
+    backbone = build_backbone({"architecture": "resnet18", "width": 1} | stem, SHAPE, 1)
     sides, x = [], torch.rand(2, *SHAPE)
     for layer in backbone:
         x = layer(x)
         if isinstance(layer, (nn.Conv2d, BasicBlock)):
             sides.append(x.shape[-1])
-    assert sides == [16, 16, 16, 8, 8, 4, 4, 2, 2]
+    assert sides == expected
 
 
 def test_seed_decides_the_initialisation() -> None:
