@@ -743,8 +743,8 @@ def test_documentation_says_which_keys_are_required() -> None:
 def test_default_configuration_shows_every_key_that_is_not_optional() -> None:
     shown = set(keys_of(DEFAULT))
     unshown = {key for key, _ in schema_keys(SCHEMA)} - shown
-    # `counts` belongs to explicit settings, of which the default has none.
-    assert unshown == {"settings.<name>.counts"}
+    # `counts` belongs to explicit settings and `stem_stride` to residual networks, of which the default has none.
+    assert unshown == {"settings.<name>.counts", "networks.<name>.stem_stride"}
     assert shown <= {key for key, _ in schema_keys(SCHEMA)}
 
 
