@@ -756,7 +756,8 @@ def test_documentation_allows_what_the_checks_allow(key: str) -> None:
     target = config
     for step in parents:
         if step == "<name>":
-            target = next(entry for entry in target.values() if last in entry)
+            entries = list(target.values())
+            target = next((entry for entry in entries if last in entry), entries[0])
         else:
             target = target[step]
             target = target[0] if isinstance(target, list) else target
