@@ -23,9 +23,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from ncpipe.config import checkpoint_epochs
 from ncpipe.stores import EpochArray, EpochWriter
-from ncpipe.train.loop import Split, Stop, Trainer, pixels
 from ncpipe.train.objective import batch_loss
+from ncpipe.train.splits import Split, pixels
 from ncpipe.train.state import save_state
+from ncpipe.train.stop import Stop
+from ncpipe.train.trainer import Trainer
 
 GOAL_STEP, GOAL_EPOCH, GOAL_WRITE = 0.97, 1.05, 0.02
 EPOCHS = 200

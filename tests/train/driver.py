@@ -15,10 +15,10 @@ from typing import Any
 
 import zarr
 
-from ncpipe.train import loop
+from ncpipe.train import loop, trainer
 
 fatal: tuple[str, str, int] | None = globals()["FATAL"]
-EVENTS = {"batch": (loop, "batch_loss"), "write": (zarr.Array, "__setitem__"), "sync": (os, "fsync"),
+EVENTS = {"batch": (trainer, "batch_loss"), "write": (zarr.Array, "__setitem__"), "sync": (os, "fsync"),
           "move": (os, "replace")}  # fmt: skip
 
 

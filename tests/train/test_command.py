@@ -176,18 +176,19 @@ def test_show_follows_a_run_that_is_training(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, checkpoints: list[int]
 ) -> None:
     from ncpipe.train import loop
+    from ncpipe.train.trainer import Trainer
 
     config = load_config(Path("config.yaml"), Path("tiny.yaml"))
     config["recipes"]["mlp"]["checkpoints"] = checkpoints
     monkeypatch.setattr(loop, "STATE_SECONDS", 0.0)
-    real: Callable[..., float | None] = loop.Trainer.run_epoch
+    real: Callable[..., float | None] = Trainer.run_epoch
 
-    def shown(trainer: loop.Trainer, stop: Any) -> float | None:
+    def shown(trainer: Trainer, stop: Any) -> float | None:
         if trainer.epoch == 1:
             assert ncpipe("show", "run") == 0
         return real(trainer, stop)
 
-    monkeypatch.setattr(loop.Trainer, "run_epoch", shown)
+    monkeypatch.setattr(Trainer, "run_epoch", shown)
     train_run(
         train_settings(config, Run("mlab_digits", "balanced", "mlp", 0)), data=Path("out/data/mlab_digits"),
         folder=Path("run"), log=logging.getLogger("ncpipe"), device="cpu",

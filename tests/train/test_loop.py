@@ -23,8 +23,12 @@ from ncpipe.objective import Objective
 from ncpipe.progress import Progress, clock
 from ncpipe.stores import Store, read_json
 from ncpipe.streams import permutations, stream
-from ncpipe.train import TRAIN_VERSION, loop
-from ncpipe.train.loop import Split, Trainer, learning_rate, resolve_device
+from ncpipe.train import TRAIN_VERSION, trainer
+from ncpipe.train.loop import resolve_device
+from ncpipe.train.optimiser import learning_rate
+from ncpipe.train.splits import Split, load_split, pixels
+from ncpipe.train.stop import Stop
+from ncpipe.train.trainer import Trainer
 
 Train = Callable[..., Path]
 Make = Callable[..., dict[str, Any]]
@@ -181,14 +185,14 @@ def test_seed_decides_the_run_and_settings_take_the_first_samples(train: Train, 
 def test_no_host_sync_inside_an_epoch(data: Path, monkeypatch: pytest.MonkeyPatch, make_settings: Make) -> None:
     """A device never waits for the host: the losses are fetched once, at the end of the epoch."""
     settings = make_settings(recipe__batch=8)
-    train, _ = loop.load_split(data, "train", settings, torch.device("cpu"))
-    trainer = Trainer(settings, train, torch.device("cpu"))
+    train, _ = load_split(data, "train", settings, torch.device("cpu"))
+    run = Trainer(settings, train, torch.device("cpu"))
     fetched = []
     for name in ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__"):
         real = getattr(torch.Tensor, name)
         monkeypatch.setattr(torch.Tensor, name, lambda *args, real=real, name=name: fetched.append(name) or real(*args))
-    with loop.Stop() as stop:
-        trainer.run_epoch(stop)
+    with Stop() as stop:
+        run.run_epoch(stop)
     assert fetched == ["tolist"]
 
 
@@ -264,7 +268,7 @@ def test_evaluation_does_not_depend_on_its_batches(
 ) -> None:
     settings = make_settings("cnn", epochs=2, checkpoints=[2])
     whole = Store(train(settings, "whole") / "features.zarr").epoch(2)
-    monkeypatch.setattr(loop, "EVALUATION_BATCH", 50)
+    monkeypatch.setattr(trainer, "EVALUATION_BATCH", 50)
     parts = Store(train(settings, "parts") / "features.zarr").epoch(2)
     np.testing.assert_array_equal(whole["classifier_weight"], parts["classifier_weight"])
     np.testing.assert_allclose(whole["features_test"], parts["features_test"], rtol=1e-5, atol=1e-6)
@@ -410,7 +414,7 @@ def test_clock(seconds: float, text: str) -> None:
 
 def test_pixels_are_levels_over_255_exactly() -> None:
     levels = np.arange(256, dtype=np.uint8).reshape(4, 8, 4, 2)
-    images = loop.pixels(torch.from_numpy(levels))
+    images = pixels(torch.from_numpy(levels))
     assert images.shape == (4, 2, 8, 4)
     assert images.is_contiguous(memory_format=torch.channels_last)
     np.testing.assert_array_equal(images, (levels.astype(np.float32) / np.float32(255)).transpose(0, 3, 1, 2))

@@ -28,7 +28,9 @@ from ncpipe.data.synthesise import synthesise
 from ncpipe.errors import DivergenceError, LockedError, StateMismatchError, StoreError
 from ncpipe.stores import Store, read_json
 from ncpipe.train import loop
+from ncpipe.train.files import RunFiles
 from ncpipe.train.state import load_state, save_state
+from ncpipe.train.trainer import Trainer
 
 Train = Callable[..., Path]
 Make = Callable[..., dict[str, Any]]
@@ -159,7 +161,7 @@ def test_finished_run_asked_again_writes_the_same_bytes_without_a_step(
     folder = train(make_settings())
     files = {f.relative_to(folder): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
     del files[Path("writer.lock")]
-    monkeypatch.setattr(loop.Trainer, "run_epoch", no_steps)
+    monkeypatch.setattr(Trainer, "run_epoch", no_steps)
     (folder / "manifest.json").unlink()  # as Snakemake does before it runs a job again
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="ncpipe"):
@@ -181,12 +183,12 @@ def test_killed_between_its_last_state_and_its_manifest(
 
     train(make_settings(seed=1))
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "write_manifest", killed)
+        patch.setattr(RunFiles, "write_manifest", killed)
         with pytest.raises(KeyboardInterrupt):
             train(make_settings())
     assert (tmp_path / "run/superseded/features.zarr").exists()
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Trainer, "run_epoch", no_steps)
+        patch.setattr(Trainer, "run_epoch", no_steps)
         folder = train(make_settings())
     assert not (folder / "superseded").exists()
     assert_same_run(train(make_settings(), "whole"), folder)
@@ -412,7 +414,7 @@ def test_a_live_run_can_be_read(
     train: Train, make_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At any time the finished epochs are whole: what a reader sees beside a training run."""
-    real, seen = loop.Trainer.run_epoch, []
+    real, seen = Trainer.run_epoch, []
 
     def watched(*args: Any) -> float | None:
         store = Store(tmp_path / "run/features.zarr")
@@ -420,7 +422,7 @@ def test_a_live_run_can_be_read(
         seen.append(store.epochs)
         return real(*args)
 
-    monkeypatch.setattr(loop.Trainer, "run_epoch", watched)
+    monkeypatch.setattr(Trainer, "run_epoch", watched)
     train(make_settings())
     assert seen == [[0], [0, 1], [0, 1, 2], [0, 1, 2], [0, 1, 2, 4], [0, 1, 2, 4]]
     assert json.loads((tmp_path / "run/manifest.json").read_text())["epochs"] == [0, 1, 2, 4, 6]

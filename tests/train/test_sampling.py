@@ -19,8 +19,10 @@ from ncpipe.objective import Objective
 from ncpipe.sampling import Sampling, write_sampling
 from ncpipe.stores import Store, read_json
 from ncpipe.theory.optimum import solve
-from ncpipe.train.loop import Split, Stop, Trainer
 from ncpipe.train.objective import batch_loss, objective_terms
+from ncpipe.train.splits import Split
+from ncpipe.train.stop import Stop
+from ncpipe.train.trainer import Trainer
 
 Train = Callable[..., Path]
 Make = Callable[..., dict[str, Any]]

@@ -1,0 +1,192 @@
+"""One run in memory: forward, backward and step over the batches of an epoch, and what a checkpoint holds.
+
+Nothing random is carried from epoch to epoch: the order of epoch e is a function of (seed, e).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ncpipe.config import Run
+from ncpipe.errors import DivergenceError
+from ncpipe.streams import permutations, stream
+from ncpipe.train.networks import build_backbone, build_classifier
+from ncpipe.train.objective import batch_loss, error_and_score, objective_terms
+from ncpipe.train.optimiser import ParameterGroup, learning_rate
+from ncpipe.train.splits import Split, pixels
+from ncpipe.train.stop import Stop
+
+EVALUATION_BATCH = 1024
+BATCHES_AT_ONCE = 4
+
+
+class Trainer:
+    """One run in memory: backbone, classifier, optimiser and position. Its state is a header and plain arrays."""
+
+    def __init__(self, settings: Mapping[str, Any], train: Split, device: torch.device) -> None:
+        self.settings, self.train, self.device = settings, train, device
+        network, objective, recipe = settings["network"], settings["objective"], settings["recipe"]
+        self.free = network["architecture"] == "ufm"
+        self.epochs: int = settings["epochs"]
+        self.batch = len(train) if recipe["batch"] == "full" else min(int(recipe["batch"]), len(train))
+        self.lambda_h = float(objective["lambda_h"])
+        height, width, channels = train.images.shape[1:]
+        torch.manual_seed(settings["seed"])
+        backbone = build_backbone(network, (channels, height, width), len(train))
+        self.classifier = build_classifier(
+            int(backbone.features),  # type: ignore[arg-type]
+            train.labels.shape[1],
+            bias=objective["bias"],
+        ).to(device)
+        self.backbone = backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        bias = [] if self.classifier.bias is None else [self.classifier.bias]
+        # The feature penalty is the free features' only decay, and their gradient carries 1/N: hence lr × N.
+        self.groups = [
+            ParameterGroup(
+                list(self.backbone.parameters()),
+                weight_decay=0.0 if self.free else float(recipe["weight_decay"]),
+                lr_scale=len(train) if self.free else 1,
+            ),
+            ParameterGroup([self.classifier.weight], weight_decay=float(objective["lambda_w"])),
+            ParameterGroup(bias, weight_decay=float(objective["lambda_b"])),
+        ]
+        self.epoch, self.step, self.loss_sum = 0, 0, 0.0
+
+    def _order(self) -> Tensor:
+        generator = stream(self.settings["seed"], "order", self.epoch)
+        return torch.from_numpy(permutations(generator, 1, len(self.train))[0]).to(self.device)
+
+    def run_epoch(self, stop: Stop) -> float | None:
+        """Train to the end of the current epoch, from wherever in it the state stands.
+
+        Returns
+        -------
+        float or None
+            Mean loss of the epoch's batches, or None if `stop` was requested: the position is then mid-epoch.
+
+        Raises
+        ------
+        DivergenceError
+            If the mean loss is not finite.
+        """
+        rate = learning_rate(self.settings["recipe"], self.epoch, self.epochs)
+        momentum = float(self.settings["recipe"]["momentum"])
+        self.backbone.train()
+        samples = len(self.train)
+        losses: list[Tensor] = []
+        for inputs, targets, weights in self._batches():
+            if stop.requested:
+                break
+            features = self.backbone(inputs)
+            loss = batch_loss(self.classifier(features), features, targets, self.lambda_h, weights)
+            loss.backward()
+            for group in self.groups:
+                group.step(rate, momentum)
+            losses.append(loss.detach())
+        self._add_losses(losses)
+        if self.step * self.batch < samples:
+            return None
+        mean = self.loss_sum / samples
+        if not math.isfinite(mean):
+            raise self._diverged(f"the training loss is {mean}", self.epoch + 1)
+        self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
+        return mean
+
+    def _batches(self) -> Iterator[tuple[Tensor | slice, Tensor, Tensor | None]]:
+        """Input of the backbone, targets and weights of each batch that is left of the epoch."""
+        images, targets, weights = self.train.images, self.train.targets, self.train.weights
+        if self.batch == len(self.train):
+            yield slice(None) if self.free else pixels(images), targets, weights
+            return
+        # Several batches are gathered at once, by index_select: images[index] takes four times as long on the CPU.
+        for index in self._order()[self.step * self.batch :].split(BATCHES_AT_ONCE * self.batch):
+            inputs = index if self.free else pixels(images.index_select(0, index))
+            yield from zip(
+                inputs.split(self.batch),
+                targets.index_select(0, index).split(self.batch),
+                repeat(None) if weights is None else weights.index_select(0, index).split(self.batch),
+                strict=False,
+            )
+
+    def _add_losses(self, losses: list[Tensor]) -> None:
+        """Count steps, and sum their losses in order and in float64, so that a stop in between changes no bit."""
+        for loss in torch.stack(losses).tolist() if losses else []:  # the epoch's only wait for the device
+            self.loss_sum += loss * min(self.batch, len(self.train) - self.step * self.batch)
+            self.step += 1
+
+    def _diverged(self, what: str, epoch: int) -> DivergenceError:
+        return DivergenceError(
+            f"{Run(**self.settings['run']).name}: {what} in epoch {epoch} of {self.epochs}; training stopped, the "
+            f"checkpoints before it are kept. Lower the learning rate (it is {self.settings['recipe']['lr']})?"
+        )
+
+    @torch.no_grad()
+    def features(self, split: Split) -> Tensor:
+        """Features of a whole split in evaluation mode, (N, d), on the device."""
+        self.backbone.eval()
+        if self.free:
+            return self.backbone(slice(None))
+        return torch.cat([self.backbone(pixels(part)) for part in split.images.split(EVALUATION_BATCH)])
+
+    @torch.no_grad()
+    def checkpoint(self, test: Split | None) -> dict[str, np.ndarray]:
+        """Everything that an epoch of the store holds.
+
+        Raises
+        ------
+        DivergenceError
+            If any of it is not finite: the last step of an epoch can diverge after its loss was still finite.
+        """
+        weight = self.classifier.weight
+        bias = weight.new_zeros(len(weight)) if self.classifier.bias is None else self.classifier.bias
+        objective = self.settings["objective"]
+        values: dict[str, Any] = {"classifier_weight": weight, "classifier_bias": bias}
+        for name, split in (("train", self.train), ("test", test)):
+            if split is None:
+                continue
+            features = self.features(split)
+            values[f"features_{name}"] = features
+            error, score = error_and_score(features @ weight.T + bias, split.labels)
+            values[f"error_{name}"], values[f"score_{name}"] = error, score
+            if name == "train":
+                terms = objective_terms(
+                    features, weight, bias, split.targets,
+                    lambda_w=objective["lambda_w"], lambda_h=self.lambda_h, lambda_b=objective["lambda_b"],
+                    weights=split.weights,
+                )  # fmt: skip
+                values |= {f"objective_{term}": value for term, value in terms.items()}
+                values["objective"] = sum(terms.values())
+        arrays = {k: v.cpu().numpy() if isinstance(v, Tensor) else np.array(v) for k, v in values.items()}
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise self._diverged(f"{name} is not finite", self.epoch)
+        return arrays
+
+    def _tensors(self) -> dict[str, Tensor]:
+        parts: dict[str, nn.Module] = {"backbone": self.backbone, "classifier": self.classifier}
+        tensors = {f"{part}.{name}": t for part, module in parts.items() for name, t in module.state_dict().items()}
+        for position, group in enumerate(self.groups):
+            tensors |= {f"momentum.{position}.{index}": buffer for index, buffer in enumerate(group.momentum)}
+        return tensors
+
+    def position(self) -> dict[str, Any]:
+        """Where the run is; JSON keeps every bit of the loss."""
+        return {"epoch": self.epoch, "step": self.step, "loss_sum": self.loss_sum}
+
+    def state_arrays(self) -> dict[str, np.ndarray]:
+        """All tensors that the next step depends on."""
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self._tensors().items()}
+
+    @torch.no_grad()
+    def restore(self, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Continue from a state, bit for bit."""
+        for name, tensor in self._tensors().items():
+            tensor.copy_(torch.from_numpy(arrays[name]))
+        self.epoch, self.step, self.loss_sum = header["epoch"], header["step"], header["loss_sum"]
