@@ -12,9 +12,9 @@ from itertools import combinations
 import numpy as np
 
 from ncpipe.collapse.analyse import classifier_metrics, geometry_metrics
-from ncpipe.collapse.metrics import condense
 from ncpipe.collapse.record import Record
 from ncpipe.labels import LabelDistribution
+from ncpipe.metrics import condense
 
 SAMPLES, WIDTH, CLASSES = 40_000, 512, 10
 NAIVE_SHARE = 40  # the per-sample way runs on every 40th sample, and its time is multiplied

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncpipe.collapse.metrics import (
+from ncpipe.labels import LabelDistribution
+from ncpipe.metrics import (
     PINV_CUTOFF,
     UndefinedMetric,
     angle_metric,
@@ -25,7 +26,6 @@ from ncpipe.collapse.metrics import (
     weakest_contrast,
     weakest_logits,
 )
-from ncpipe.labels import LabelDistribution
 
 
 def naive(features, sets, weight):

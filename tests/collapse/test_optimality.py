@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from ncpipe.collapse.metrics import UndefinedMetric, group_means, groups
 from ncpipe.collapse.optimality import (
     network_logits,
     network_terms,
@@ -20,6 +19,7 @@ from ncpipe.collapse.optimality import (
     weakest_margin,
 )
 from ncpipe.labels import LabelDistribution
+from ncpipe.metrics import UndefinedMetric, group_means, groups
 from ncpipe.objective import Objective, softmax
 
 

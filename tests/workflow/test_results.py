@@ -82,7 +82,7 @@ def test_a_changed_style_or_text_redraws_and_computes_nothing(reported, change, 
 
 
 def test_a_changed_metric_measures_again_and_trains_nothing(reported, change) -> None:
-    change("src/ncpipe/collapse/metrics.py")
+    change("src/ncpipe/metrics.py")
     outcome = reported[0].snakemake("collapse", "--dry-run")
     assert outcome.jobs == {"collapse_run": 3, "collapse_tables": 1, "collapse": 1}
     assert outcome.trained == set()

@@ -15,7 +15,20 @@ import scipy
 import xarray as xr
 
 import ncpipe
-from ncpipe.collapse.metrics import (
+from ncpipe.collapse.optimality import (
+    ResidualSpectrum,
+    network_logits,
+    network_terms,
+    residual_spectrum,
+    split_gap,
+    total_variation,
+    weakest_margin,
+)
+from ncpipe.collapse.record import QUANTITIES, SPLITS, Place, Record, flatten
+from ncpipe.collapse.theory import REFERENCES, Reference, ReferenceName, Theory, read_theory
+from ncpipe.errors import InputError, StoreError
+from ncpipe.labels import LabelDistribution, contrast_classes
+from ncpipe.metrics import (
     VARIANTS,
     Condensed,
     UndefinedMetric,
@@ -31,19 +44,6 @@ from ncpipe.collapse.metrics import (
     weakest_contrast,
     weakest_logits,
 )
-from ncpipe.collapse.optimality import (
-    ResidualSpectrum,
-    network_logits,
-    network_terms,
-    residual_spectrum,
-    split_gap,
-    total_variation,
-    weakest_margin,
-)
-from ncpipe.collapse.record import QUANTITIES, SPLITS, Place, Record, flatten
-from ncpipe.collapse.theory import REFERENCES, Reference, ReferenceName, Theory, read_theory
-from ncpipe.errors import InputError, StoreError
-from ncpipe.labels import LabelDistribution, contrast_classes
 from ncpipe.naming import label_set_name
 from ncpipe.objective import Objective, Terms, objective_terms, prediction_sigma, radius, softmax
 from ncpipe.stores import Array, Store, read_json, write_manifest, write_store

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import minimize
 
-from ncpipe.collapse.metrics import UndefinedMetric
 from ncpipe.labels import LabelDistribution
+from ncpipe.metrics import UndefinedMetric
 from ncpipe.objective import (
     Objective,
     Terms,

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
-from ncpipe.collapse.metrics import VARIANTS, UndefinedMetric
+from ncpipe.metrics import VARIANTS, UndefinedMetric
 from ncpipe.stores import Array
 
 Place = Mapping[str, Any]
