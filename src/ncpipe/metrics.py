@@ -1,8 +1,8 @@
-"""The collapse metrics (15)-(18) of theory.md as pure functions of prototypes, and the two passes that make those.
+"""The collapse metrics (15)-(18) of theory.md as pure functions of prototypes and the scatter around them.
 
-Everything that depends on single samples is condensed first (`condense`): the mean of each label set and the
-within-class scatter on the span of the class means, O(N d K) with no d × d matrix. The metrics are then functions of
-a few small matrices, the same for a network's features and for a certified optimum's prototypes.
+Everything that depends on single samples is condensed first (`ncpipe.moments`): the mean of each label set and the
+within-class scatter on the span of the class means. The metrics are then functions of a few small matrices, the same
+for a network's features, for the moments that a run kept of them, and for a certified optimum's prototypes.
 
 Two variants where the published code differs:
 
@@ -17,15 +17,14 @@ Two variants where the published code differs:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ncpipe.labels import LabelDistribution, contrast_basis
+from ncpipe.moments import Moments, moments, span
 from ncpipe.synthesis import single_prototypes
 
 Variant = Literal["definition", "li2024"]
@@ -35,99 +34,11 @@ VARIANTS: tuple[Variant, ...] = ("definition", "li2024")
 # float32 features carry a rounding of 1e-7, so 1e-14 in eigenvalues: anything above 1e-10 is a direction, not noise.
 PINV_CUTOFF = 1e-10
 
-# Rows summed in the precision of the features before float64 takes over: so few that the sum's rounding stays below
-# that of the float32 features themselves.
-_SUM_ROWS = 32
-_SCATTER_ROWS = 256  # so few that a block of deviations stays in the cache
 _ANGLE_ROWS = 1024
 
 
 class UndefinedMetric(ValueError):  # noqa: N818 - a metric without a value is an answer, not a fault
     """A metric has no value for these inputs; the message is the reason that goes beside the missing value."""
-
-
-def groups(label_set: np.ndarray, label_sets: int) -> list[slice | np.ndarray]:
-    """Rows of each label set: slices where samples lie in order of their label set (as stores do), else positions.
-
-    Parameters
-    ----------
-    label_set : ndarray of int, shape (N,)
-    label_sets : int
-        S; a label set without samples gets an empty selection.
-    """
-    ordered = bool(np.all(label_set[1:] >= label_set[:-1]))
-    order = None if ordered else np.argsort(label_set, kind="stable")
-    edges = np.searchsorted(label_set if order is None else label_set[order], np.arange(label_sets + 1))
-    spans = [slice(int(a), int(b)) for a, b in pairwise(edges)]
-    return list(spans) if order is None else [order[span] for span in spans]
-
-
-def _sum_rows(rows: np.ndarray) -> np.ndarray:
-    """Sum of the rows, (n, d) -> (d,), float64 without a float64 copy of the rows."""
-    whole = len(rows) // _SUM_ROWS * _SUM_ROWS
-    blocks = rows[:whole].reshape(-1, _SUM_ROWS, rows.shape[1])  # (n / 32, 32, d)
-    partial = np.matmul(np.ones((1, _SUM_ROWS), rows.dtype), blocks)[:, 0]  # (n / 32, d)
-    return partial.sum(axis=0, dtype=np.float64) + rows[whole:].sum(axis=0, dtype=np.float64)
-
-
-def group_means(features: np.ndarray, rows: Sequence[slice | np.ndarray]) -> np.ndarray:
-    """Mean feature of each group of rows, shape (S, d), float64; NaN for an empty group.
-
-    Parameters
-    ----------
-    features : ndarray, shape (N, d), float32 or float64
-    rows : sequence of length S
-        From `groups`.
-    """
-    means = np.full((len(rows), features.shape[1]), np.nan)
-    for position, index in enumerate(rows):
-        members = features[index]
-        if len(members):
-            means[position] = _sum_rows(members) / len(members)
-    return means
-
-
-def _span(vectors: np.ndarray) -> np.ndarray:
-    """Orthonormal basis of the span of the rows, (K, d) -> (d, r)."""
-    singular, right = np.linalg.svd(vectors, full_matrices=False)[1:]
-    return right[singular > 1e-12 * singular.max(initial=0.0)].T
-
-
-def within_class_scatter(
-    features: np.ndarray, rows: Sequence[slice | np.ndarray], means: np.ndarray, basis: np.ndarray
-) -> np.ndarray:
-    """Qᵀ Σ_W Q: the within-class covariance (1/N_1) Σ (h_i − h̄_k)(h_i − h̄_k)ᵀ on a subspace, O(N d r).
-
-    Parameters
-    ----------
-    features : ndarray, shape (N, d)
-    rows : sequence of length K
-        The multiplicity-one samples of each class.
-    means : ndarray, shape (K, d)
-    basis : ndarray, shape (d, r)
-        Q, orthonormal columns.
-
-    Returns
-    -------
-    ndarray, shape (r, r)
-    """
-    projection = basis.astype(features.dtype)  # (d, r)
-    buffer = np.empty((_SCATTER_ROWS, features.shape[1]), features.dtype)
-    scatter, samples = np.zeros((basis.shape[1],) * 2), 0
-    for index, mean in zip(rows, means, strict=True):
-        members, centre = features[index], mean.astype(features.dtype)
-        shift = np.zeros(basis.shape[1])
-        for start in range(0, len(members), _SCATTER_ROWS):
-            # Subtracting before projecting is exact for near-equal floats, so that float32 resolves collapsed classes;
-            # what rounding the mean moved is one shift for all samples, and is taken out below.
-            block = members[start : start + _SCATTER_ROWS]
-            deviations = np.subtract(block, centre, out=buffer[: len(block)])
-            projected = (deviations @ projection).astype(np.float64)  # (n, r)
-            scatter += projected.T @ projected
-            shift += projected.sum(axis=0)
-        samples += len(members)
-        scatter -= np.outer(shift, shift) / max(1, len(members))
-    return scatter / max(1, samples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +89,7 @@ def _require_singles(missing: np.ndarray, distribution: LabelDistribution) -> No
 
 
 def condense(features: np.ndarray, label_set: np.ndarray, distribution: LabelDistribution) -> Condensed:
-    """Condense the features of a split in two passes over them: label-set means, then the within-class scatter.
+    """Condense the features of a split into their moments.
 
     Parameters
     ----------
@@ -188,17 +99,17 @@ def condense(features: np.ndarray, label_set: np.ndarray, distribution: LabelDis
     distribution : LabelDistribution
         The label sets of these samples.
     """
-    rows = groups(label_set, len(distribution.counts))
-    prototypes = group_means(features, rows)
-    singles = np.flatnonzero(distribution.multiplicity == 1)
-    basis = _span(prototypes[singles])
-    scatter = within_class_scatter(features, [rows[s] for s in singles], prototypes[singles], basis)
-    return Condensed(prototypes, distribution, basis, scatter)
+    return from_moments(moments(features, label_set, distribution.multiplicity), distribution)
+
+
+def from_moments(found: Moments, distribution: LabelDistribution) -> Condensed:
+    """Condensed form of features whose moments are known, in the order of `distribution`."""
+    return Condensed(found.prototypes, distribution, found.basis, found.scatter)
 
 
 def collapsed(prototypes: np.ndarray, distribution: LabelDistribution) -> Condensed:
     """Condensed form of features that have collapsed onto their prototypes, shape (S, d): no scatter."""
-    basis = _span(prototypes[distribution.multiplicity == 1])
+    basis = span(prototypes[distribution.multiplicity == 1])
     return Condensed(prototypes, distribution, basis, np.zeros((basis.shape[1],) * 2))
 
 

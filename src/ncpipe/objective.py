@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,9 @@ Bias = Literal["none", "penalised", "free"]
 
 # Feasibility of a dual point is asked for up to this relative rounding; it moves the bound by no more.
 _ROUNDING = 1e-12
+
+# Samples evaluated at once: float64 copies of features stay this small.
+_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,42 @@ def objective_terms(
         feature=0.5 * objective.lambda_h * float(sample_weights @ (features**2).sum(axis=1)),
         bias=0.5 * penalty_b * float(bias @ bias),
     )
+
+
+def network_logits(weight: np.ndarray, bias: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """W h_i + b in float64, shape (N, K), without a float64 copy of the features."""
+    weight, bias = weight.astype(np.float64), bias.astype(np.float64)
+    logits = np.empty((len(features), len(weight)))
+    for start in range(0, len(features), _ROWS):
+        block = slice(start, start + _ROWS)
+        np.matmul(features[block].astype(np.float64), weight.T, out=logits[block])
+    return logits + bias
+
+
+def network_terms(
+    weight: np.ndarray,
+    bias: np.ndarray,
+    features: np.ndarray,
+    *,
+    label_set: np.ndarray,
+    multi_hot: np.ndarray,
+    objective: Objective,
+    factors: np.ndarray | None = None,
+) -> Terms:
+    """Terms of (7) of a network's last layer, sample block by sample block.
+
+    Shapes as in `objective_terms`; `factors`, shape (N,) and of mean 1, are the samples' sampling weights ω_S.
+    """
+    shares = (np.ones(len(features)) if factors is None else factors) / len(features)
+    parts = []
+    for start in range(0, len(features), _ROWS):
+        block = slice(start, start + _ROWS)
+        terms = objective_terms(
+            weight, bias, features[block], label_set=label_set[block], multi_hot=multi_hot, objective=objective,
+            sample_weights=shares[block],
+        )  # fmt: skip
+        parts.append(terms)
+    return replace(parts[0], loss=math.fsum(p.loss for p in parts), feature=math.fsum(p.feature for p in parts))
 
 
 def residual_matrix(probabilities: np.ndarray, distribution: LabelDistribution, target: Target) -> np.ndarray:

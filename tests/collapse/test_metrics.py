@@ -17,8 +17,6 @@ from ncpipe.metrics import (
     angle_metric,
     collapsed,
     condense,
-    group_means,
-    groups,
     nc1,
     nc2_h,
     nc2_w,
@@ -26,6 +24,7 @@ from ncpipe.metrics import (
     weakest_contrast,
     weakest_logits,
 )
+from ncpipe.moments import group_means, groups
 
 
 def naive(features, sets, weight):

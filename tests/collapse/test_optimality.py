@@ -10,17 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from ncpipe.collapse.optimality import (
-    network_logits,
-    network_terms,
-    residual_spectrum,
-    split_gap,
-    total_variation,
-    weakest_margin,
-)
+from ncpipe.collapse.optimality import residual_spectrum, split_gap, total_variation, weakest_margin
 from ncpipe.labels import LabelDistribution
-from ncpipe.metrics import UndefinedMetric, group_means, groups
-from ncpipe.objective import Objective, softmax
+from ncpipe.metrics import UndefinedMetric
+from ncpipe.moments import group_means, groups
+from ncpipe.objective import Objective, network_logits, network_terms, softmax
+from ncpipe.refit import refit_classifier
 
 
 def network(case, seed, *, scale=1.0, width=6, dtype=np.float32):
@@ -55,9 +50,20 @@ def terms_of(case, weight, bias, features, label_set, objective=None):
     )
 
 
+def parts_of(case, weight, bias, features, label_set, objective, bound):
+    multi_hot = case.distribution.multi_hot()
+    return split_gap(
+        refit_classifier(weight, bias, features, label_set=label_set, multi_hot=multi_hot, objective=objective),
+        prototypes=group_means(features, groups(label_set, len(multi_hot))),
+        distribution=case.distribution,
+        objective=objective,
+        bound=bound,
+    )
+
+
 @pytest.mark.parametrize("target", ["normalised", "raw"])
 def test_objective_equals_a_loop_over_samples(case, target, monkeypatch):
-    monkeypatch.setattr("ncpipe.collapse.optimality._ROWS", 50)  # several blocks, the last one short
+    monkeypatch.setattr("ncpipe.objective._ROWS", 50)  # several blocks, the last one short
     objective = Objective(target, 0.02, 0.03, 0.05)
     weight, bias, features, label_set = network(case, 0)
     expected = objective_by_loops(weight, bias, features, label_set, case.distribution, objective)
@@ -105,16 +111,7 @@ def perturbed(case, seed, scale):
 def test_parts_of_the_gap_are_not_negative_and_sum_to_it(case, seed, scale):
     weight, bias, features, label_set = perturbed(case, seed, scale)
     bound = case.theory["optimum"]["dual_bound"]
-    parts = split_gap(
-        weight,
-        bias,
-        features,
-        prototypes=group_means(features, groups(label_set, len(case.distribution.counts))),
-        label_set=label_set,
-        distribution=case.distribution,
-        objective=case.objective,
-        bound=bound,
-    )
+    parts = parts_of(case, weight, bias, features, label_set, case.objective, bound)
     gap = terms_of(case, weight, bias, features, label_set).total - bound
     assert parts.total == pytest.approx(gap, abs=1e-10)
     assert min(parts.classifier, parts.scatter, parts.prototypes) >= -1e-12
@@ -139,16 +136,7 @@ def test_classifier_part_equals_an_independent_minimisation(case, objective):
         return terms_of(case, x[:24].reshape(4, 6), b, features, label_set, objective).total
 
     best = minimize(value, np.zeros(28), method="BFGS", options={"gtol": 1e-6}).fun
-    parts = split_gap(
-        weight,
-        bias,
-        features,
-        prototypes=group_means(features, groups(label_set, len(case.distribution.counts))),
-        label_set=label_set,
-        distribution=case.distribution,
-        objective=objective,
-        bound=0.0,
-    )
+    parts = parts_of(case, weight, bias, features, label_set, objective, 0.0)
     expected = terms_of(case, weight, bias, features, label_set, objective).total - best
     assert parts.classifier == pytest.approx(expected, abs=1e-8)
     assert math.isnan(parts.slack) == (objective.bias == "free")
@@ -157,16 +145,7 @@ def test_classifier_part_equals_an_independent_minimisation(case, objective):
 def test_collapsed_network_with_the_best_classifier_has_one_part_only(case):
     """Features on their prototypes: no scatter; classifier of the optimum: nothing to gain."""
     weight, bias, features, label_set = perturbed(case, 0, 0.0)
-    parts = split_gap(
-        weight,
-        bias,
-        features,
-        prototypes=group_means(features, groups(label_set, len(case.distribution.counts))),
-        label_set=label_set,
-        distribution=case.distribution,
-        objective=case.objective,
-        bound=case.theory["optimum"]["dual_bound"],
-    )
+    parts = parts_of(case, weight, bias, features, label_set, case.objective, case.theory["optimum"]["dual_bound"])
     assert abs(parts.scatter) < 1e-10
     assert parts.classifier < 1e-8
     assert parts.prototypes < 1e-7

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncpipe.collapse.optimality import network_terms, residual_spectrum
+from ncpipe.collapse.optimality import residual_spectrum
 from ncpipe.labels import LabelDistribution
 from ncpipe.metrics import angle_metric, collapsed, condense, nc1, nc2_h, nc2_w, nc3, weakest_contrast
-from ncpipe.objective import Objective
+from ncpipe.objective import Objective, network_terms
 from ncpipe.synthesis import fit_synthesis, geometry_bound
 from ncpipe.theory.optimum import solve
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncpipe.collapse.analyse import analyse_optimum, analyse_run, metric_rows, open_metrics
-from ncpipe.collapse.optimality import network_logits, network_terms, total_variation
+from ncpipe.collapse.optimality import total_variation
 from ncpipe.errors import InputError
 from ncpipe.labels import LabelDistribution
-from ncpipe.objective import Objective, objective_terms, softmax
+from ncpipe.objective import Objective, network_logits, network_terms, objective_terms, softmax
 from ncpipe.sampling import resampled
 from ncpipe.stores import Array, EpochArray, EpochWriter, Store, write_json
 from ncpipe.synthesis import fit_synthesis

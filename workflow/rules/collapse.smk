@@ -12,7 +12,13 @@ rule collapse_run:
         run=rules.train_run.output.manifest,
         theory=theory_of_run,
         modules=package_modules(
-            "collapse/*.py", "labels.py", "metrics.py", "objective.py", "synthesis.py"
+            "collapse/*.py",
+            "labels.py",
+            "metrics.py",
+            "moments.py",
+            "objective.py",
+            "refit.py",
+            "synthesis.py",
         ),
     output:
         manifest=f"{RESULTS}/collapse/{RUN}/manifest.json",

@@ -17,8 +17,6 @@ import xarray as xr
 import ncpipe
 from ncpipe.collapse.optimality import (
     ResidualSpectrum,
-    network_logits,
-    network_terms,
     residual_spectrum,
     split_gap,
     total_variation,
@@ -35,8 +33,6 @@ from ncpipe.metrics import (
     angle_metric,
     collapsed,
     condense,
-    group_means,
-    groups,
     nc1,
     nc2_h,
     nc2_w,
@@ -44,8 +40,19 @@ from ncpipe.metrics import (
     weakest_contrast,
     weakest_logits,
 )
+from ncpipe.moments import group_means, groups
 from ncpipe.naming import label_set_name
-from ncpipe.objective import Objective, Terms, objective_terms, prediction_sigma, radius, softmax
+from ncpipe.objective import (
+    Objective,
+    Terms,
+    network_logits,
+    network_terms,
+    objective_terms,
+    prediction_sigma,
+    radius,
+    softmax,
+)
+from ncpipe.refit import refit_classifier
 from ncpipe.stores import Array, Store, read_json, write_manifest, write_store
 from ncpipe.synthesis import fit_synthesis, geometry_bound, single_prototypes, tagwise_residuals
 from ncpipe.tables import METRICS, OPTIMUM, SYNTHESIS, write_table
@@ -416,11 +423,14 @@ def _analyse_end(run: _Run, theory: Theory, record: Record) -> list[dict[str, An
     weight, features = data["classifier_weight"].to_numpy(), data["features_train"].to_numpy()
     prototypes = condense(features, train.label_set, train.distribution).prototypes
     parts = ("classifier", "scatter", "prototypes", "slack")
+    refit = refit_classifier(
+        weight, data["classifier_bias"].to_numpy(), features, label_set=train.label_set,
+        multi_hot=train.distribution.multi_hot(), objective=run.objective, factors=train.factors,
+    )  # fmt: skip
     try:
         split = split_gap(
-            weight, data["classifier_bias"].to_numpy(), features, prototypes=prototypes, label_set=train.label_set,
-            distribution=train.sampled, objective=run.objective, bound=reference_bound(theory, run.reference),
-            factors=train.factors,
+            refit, prototypes=prototypes, distribution=train.sampled, objective=run.objective,
+            bound=reference_bound(theory, run.reference),
         )  # fmt: skip
     except UndefinedMetric as reason:
         for part in parts:

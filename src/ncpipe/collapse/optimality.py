@@ -2,62 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 from ncpipe.labels import LabelDistribution
 from ncpipe.metrics import UndefinedMetric
-from ncpipe.objective import (
-    Objective,
-    Terms,
-    objective_terms,
-    pal_losses,
-    residual_matrix,
-    softmax,
-    target_rows,
-)
-
-# Samples evaluated at once: float64 copies of features stay this small.
-_ROWS = 4096
-
-
-def network_logits(weight: np.ndarray, bias: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """W h_i + b in float64, shape (N, K), without a float64 copy of the features."""
-    weight, bias = weight.astype(np.float64), bias.astype(np.float64)
-    logits = np.empty((len(features), len(weight)))
-    for start in range(0, len(features), _ROWS):
-        block = slice(start, start + _ROWS)
-        np.matmul(features[block].astype(np.float64), weight.T, out=logits[block])
-    return logits + bias
-
-
-def network_terms(
-    weight: np.ndarray,
-    bias: np.ndarray,
-    features: np.ndarray,
-    *,
-    label_set: np.ndarray,
-    multi_hot: np.ndarray,
-    objective: Objective,
-    factors: np.ndarray | None = None,
-) -> Terms:
-    """Terms of (7) of a network's last layer, sample block by sample block.
-
-    Shapes as in `objective_terms`; `factors`, shape (N,) and of mean 1, are the samples' sampling weights ω_S.
-    """
-    shares = (np.ones(len(features)) if factors is None else factors) / len(features)
-    parts = []
-    for start in range(0, len(features), _ROWS):
-        block = slice(start, start + _ROWS)
-        terms = objective_terms(
-            weight, bias, features[block], label_set=label_set[block], multi_hot=multi_hot, objective=objective,
-            sample_weights=shares[block],
-        )  # fmt: skip
-        parts.append(terms)
-    return replace(parts[0], loss=math.fsum(p.loss for p in parts), feature=math.fsum(p.feature for p in parts))
+from ncpipe.objective import Objective, objective_terms, residual_matrix
+from ncpipe.refit import Refit
 
 
 def total_variation(
@@ -165,106 +117,24 @@ class GapSplit:
 
 
 def split_gap(
-    weight: np.ndarray,
-    bias: np.ndarray,
-    features: np.ndarray,
-    *,
-    prototypes: np.ndarray,
-    label_set: np.ndarray,
-    distribution: LabelDistribution,
-    objective: Objective,
-    bound: float,
-    factors: np.ndarray | None = None,
-    iterations: int = 2000,
+    refit: Refit, *, prototypes: np.ndarray, distribution: LabelDistribution, objective: Objective, bound: float
 ) -> GapSplit:
     """Split a network's gap, (7) minus `bound`, into classifier, within-label-set scatter and prototypes.
 
-    One float64 copy of the features is made.
-
     Parameters
     ----------
-    weight, bias, features : ndarray, shapes (K, d), (K,), (N, d)
+    refit : Refit
+        The best classifier on the network's features.
     prototypes : ndarray, shape (S, d)
         Mean feature of each label set.
-    label_set : ndarray of int, shape (N,)
-        Position of each sample's label set in `distribution`.
     distribution : LabelDistribution
         As training sees it: with sampling weights, q_S N samples of each label set.
     objective : Objective
     bound : float
         A lower bound on (7) over the features considered: (9), or (9a) for features >= 0.
-    factors : ndarray, shape (N,), optional
-        Sampling weights ω_S of the samples, of mean 1.
-    iterations : int
-        At most so many of L-BFGS.
     """
-    multi_hot = distribution.multi_hot()
-    features = features.astype(np.float64)
-    weight, bias = weight.astype(np.float64), bias.astype(np.float64)
-    targets = target_rows(multi_hot, objective.target)[label_set]
-    if factors is not None:
-        targets = targets * factors[:, None]  # the loss is linear in its target
-    best = _best_classifier(weight, bias, features, targets, objective, iterations)
-
-    def value(w: np.ndarray, b: np.ndarray) -> float:
-        return network_terms(
-            w, b, features, label_set=label_set, multi_hot=multi_hot, objective=objective, factors=factors
-        ).total
-
-    network, refitted = value(weight, bias), value(best.weight, best.bias)
-    if refitted > network:  # by rounding only: the network's own classifier is the best one then
-        best, refitted = replace(best, weight=weight, bias=bias), network
     flat = objective_terms(
-        best.weight, best.bias, prototypes, label_set=np.arange(len(prototypes)), multi_hot=multi_hot,
+        refit.weight, refit.bias, prototypes, label_set=np.arange(len(prototypes)), multi_hot=distribution.multi_hot(),
         objective=objective, sample_weights=distribution.weights,
     ).total  # fmt: skip
-    return GapSplit(network - refitted, refitted - flat, flat - bound, best.slack)
-
-
-@dataclass(frozen=True, eq=False)
-class _Classifier:
-    weight: np.ndarray
-    bias: np.ndarray
-    slack: float
-
-
-def _best_classifier(
-    weight: np.ndarray,
-    bias: np.ndarray,
-    features: np.ndarray,
-    targets: np.ndarray,
-    objective: Objective,
-    iterations: int,
-) -> _Classifier:
-    """Minimise (7) over W and b for given features: convex. Shapes (K, d), (K,), (N, d), (N, K)."""
-    classes, samples = len(weight), len(features)
-    tau = targets.sum(axis=1, keepdims=True)
-    penalty_b = objective.lambda_b if objective.bias == "penalised" else 0.0
-    # W in units of the features' size: the loss is then as curved in W as in b, and L-BFGS needs fewer steps.
-    size = float(np.sqrt(np.mean(np.einsum("nd,nd->n", features, features)))) or 1.0
-
-    def unpack(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        w = parameters[: weight.size].reshape(weight.shape) / size
-        return w, parameters[weight.size :] if objective.use_bias else np.zeros(classes)
-
-    def derivatives(w: np.ndarray, b: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        logits = features @ w.T + b
-        residuals = (tau * softmax(logits) - targets) / samples  # (N, K)
-        value = float(pal_losses(logits, targets).mean()) + 0.5 * objective.lambda_w * float((w**2).sum())
-        value += 0.5 * penalty_b * float(b @ b)
-        return value, residuals.T @ features + objective.lambda_w * w, residuals.sum(axis=0) + penalty_b * b
-
-    def scaled(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        value, slope_w, slope_b = derivatives(*unpack(parameters))
-        return value, np.concatenate([slope_w.ravel() / size, slope_b if objective.use_bias else []])
-
-    start = np.concatenate([weight.ravel() * size, bias if objective.use_bias else []])
-    options = {"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 30, "ftol": 0.0, "gtol": 1e-10}
-    found = minimize(scaled, start, jac=True, method="L-BFGS-B", options=options)
-    w, b = unpack(found.x)
-    _, slope_w, slope_b = derivatives(w, b)
-    # Strong convexity: value − minimum <= ‖slope‖² / (2 × penalty), for W and b apart.
-    slack = float((slope_w**2).sum()) / (2 * objective.lambda_w)
-    if objective.bias == "penalised":
-        slack += float(slope_b @ slope_b) / (2 * objective.lambda_b)
-    return _Classifier(w, b, math.nan if objective.bias == "free" else slack)
+    return GapSplit(refit.gain, refit.objective - flat, flat - bound, refit.slack)
