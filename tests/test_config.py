@@ -271,7 +271,7 @@ SINGLE_FAULTS = {
     "unknown architecture": (
         [("networks", "cnn", "architecture", "resnet-18")],
         ["networks.cnn.architecture: found 'resnet-18' (text); did you mean 'resnet18'? allowed: cnn, mlp, resnet18, "
-         "ufm"],
+         "resnet34, resnet50, vgg16, vit, ufm"],
     ),
     "unknown objective and recipe": (
         [("networks", "cnn", "objective", "pall"), ("networks", "mlp", "recipe", "sgd")],
@@ -283,6 +283,39 @@ SINGLE_FAULTS = {
         ["networks.cnn.width: found 16; architecture mlp does not use it, remove the key",
          "networks.cnn.hidden: missing; architecture mlp needs it",
          "networks.cnn.features: missing; architecture mlp needs it"],
+    ),
+    "keys of a transformer": (
+        [("networks", "cnn", {"architecture": "vit", "width": 16, "patch": 4, "depth": 2, "heads": 3, "features": 32,
+                              "objective": "pal", "recipe": "cnn"})],
+        ["networks.cnn.width: found 16; architecture vit does not use it, remove the key",
+         "networks.cnn.heads: found 3; allowed: a divisor of networks.cnn.features = 32"],
+    ),
+    "a transformer without its keys": (
+        [("networks", "cnn", {"architecture": "vit", "heads": 3, "objective": "pal", "recipe": "cnn"})],
+        ["networks.cnn.features: missing; architecture vit needs it",
+         "networks.cnn.patch: missing; architecture vit needs it",
+         "networks.cnn.depth: missing; architecture vit needs it"],
+    ),
+    "a stem stride without a stem": (
+        [("networks", "cnn", {"architecture": "vgg16", "width": 8, "stem_stride": 2, "objective": "pal",
+                              "recipe": "cnn"})],
+        ["networks.cnn.stem_stride: found 2; architecture vgg16 does not use it, remove the key"],
+    ),
+    "images too small for a network": (
+        [("networks", "cnn", {"architecture": "vgg16", "width": 8, "objective": "pal", "recipe": "cnn"})],
+        ["networks.cnn.architecture: found vgg16; images of data set mlab_digits are 16 x 16 pixels, five poolings "
+         "need 32 x 32 or more"],
+    ),
+    "patches that do not tile the images": (
+        [("networks", "cnn", {"architecture": "vit", "patch": 5, "depth": 1, "heads": 1, "features": 8,
+                              "objective": "pal", "recipe": "cnn"})],
+        ["networks.cnn.patch: found 5; images of data set mlab_digits are 16 x 16 pixels, allowed: a divisor of 16"],
+    ),
+    "a last batch of one sample, one pixel wide at a batch norm": (  # 2300 = 2299 + 1; at r = 0.2 and 0.1 less is left
+        [("networks", "cnn", {"architecture": "resnet34", "width": 8, "stem_stride": 2, "objective": "pal",
+                              "recipe": "cnn"}), ("recipes", "cnn", "batch", 2299)],
+        ["recipes.cnn.batch: found 2299; of the 2300 samples of setting balanced of data set mlab_digits it leaves 1 "
+         "to the last batch, and batch norm in network cnn needs 2"],
     ),
     "ufm in batches": (
         [("networks", "ufm", "recipe", "mlp")],
@@ -383,6 +416,28 @@ def test_all_faults_are_collected_across_sections_and_kinds() -> None:
     # mlab_digits must stay selected by an entry of `runs` without a fault: its images are counted where it is used.
     assert set(problems(config)) == expected
     assert str(ConfigError(problems(config))).splitlines() == problems(config)
+
+
+@pytest.mark.parametrize(
+    ("network", "batch", "wrong"),
+    [
+        ({"architecture": "vit", "patch": 4, "depth": 1, "heads": 1, "features": 8}, 1, True),
+        ({"architecture": "vit", "patch": 4, "depth": 1, "heads": 1, "features": 8}, 2, False),
+        ({"architecture": "resnet18", "width": 2, "stem_stride": 2}, 1, True),
+        ({"architecture": "resnet18", "width": 2}, 1, False),  # 2 x 2 pixels
+        ({"architecture": "cnn", "width": 2}, 1, False),  # 4 x 4 pixels
+        ({"architecture": "mlp", "hidden": [], "features": 2}, 1, False),  # no batch norm
+    ],
+)
+def test_batches_of_one_sample_are_refused_where_batch_norm_sees_one_pixel(
+    network: dict[str, Any], batch: int, wrong: bool
+) -> None:
+    config = changed(
+        ("networks", "cnn", {**network, "objective": "pal", "recipe": "cnn"}), ("recipes", "cnn", "batch", batch)
+    )
+    assert [line.startswith(f"recipes.cnn.batch: found {batch}; of the ") for line in problems(config)] == 3 * wrong * [
+        True
+    ]
 
 
 def test_files_are_asked_for_only_where_a_run_uses_them() -> None:
@@ -743,8 +798,11 @@ def test_documentation_says_which_keys_are_required() -> None:
 def test_default_configuration_shows_every_key_that_is_not_optional() -> None:
     shown = set(keys_of(DEFAULT))
     unshown = {key for key, _ in schema_keys(SCHEMA)} - shown
-    # `counts` belongs to explicit settings and `stem_stride` to residual networks, of which the default has none.
-    assert unshown == {"settings.<name>.counts", "networks.<name>.stem_stride"}
+    # `counts` belongs to explicit settings, the others to residual networks and transformers: the default has none.
+    assert unshown == {
+        "settings.<name>.counts",
+        *(f"networks.<name>.{key}" for key in ("stem_stride", "patch", "depth", "heads")),
+    }
     assert shown <= {key for key, _ in schema_keys(SCHEMA)}
 
 

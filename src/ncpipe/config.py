@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import chain, combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +28,15 @@ NETWORK_KEYS = {
     "cnn": ("width",),
     "mlp": ("hidden", "features"),
     "resnet18": ("width",),
+    "resnet34": ("width",),
+    "resnet50": ("width",),
+    "vgg16": ("width",),
+    "vit": ("patch", "depth", "heads", "features"),
     "ufm": ("features",),
 }
-OPTIONAL_NETWORK_KEYS = {"resnet18": ("stem_stride",)}
+RESNETS = ("resnet18", "resnet34", "resnet50")
+OPTIONAL_NETWORK_KEYS = dict.fromkeys(RESNETS, ("stem_stride",))
+VGG_SIDE = 32  # pixels: five poolings halve it to 1
 DEFAULT_CAP = 2.0  # of sampling max_kappa
 
 
@@ -370,12 +376,14 @@ def _recipe_problems(name: str, recipe: Mapping[str, Any]) -> Iterator[str]:
 def _network_problems(name: str, network: Mapping[str, Any]) -> Iterator[str]:
     where, architecture = f"networks.{name}", network["architecture"]
     needed, optional = NETWORK_KEYS[architecture], OPTIONAL_NETWORK_KEYS.get(architecture, ())
-    for key in ("width", "hidden", "features", "stem_stride"):
+    for key in dict.fromkeys(chain(*NETWORK_KEYS.values(), *OPTIONAL_NETWORK_KEYS.values())):
         if key in needed and key not in network:
             yield f"{where}.{key}: missing; architecture {architecture} needs it"
         elif key not in (*needed, *optional) and key in network:
             found = f"found {_shown(network[key])}"
             yield f"{where}.{key}: {found}; architecture {architecture} does not use it, remove the key"
+    if {"heads", "features"} <= network.keys() and "heads" in needed and network["features"] % network["heads"]:
+        yield f"{where}.heads: found {network['heads']}; allowed: a divisor of {where}.features = {network['features']}"
 
 
 def _study_problems(
@@ -406,8 +414,69 @@ def _unknown_name(where: str, name: str, defined: Sequence[str] | None) -> Itera
 
 
 def _run_problems(config: Config) -> Iterator[str]:
-    """Check each selected setting against the data set that it selects from; all else must be right."""
-    pairs = sorted({(run.dataset, run.setting) for run in plan_runs(config)})
+    """Check each selected setting and network against the data set that they meet; all else must be right."""
+    runs = plan_runs(config)
+    for dataset, name in sorted({(run.dataset, run.network) for run in runs}):
+        yield from _image_problems(config, dataset, name)
+    yield from _setting_run_problems(config, runs)
+    for dataset, setting, name in sorted({(run.dataset, run.setting, run.network) for run in runs}):
+        yield from _batch_problems(config, dataset, setting, name)
+
+
+def _image_problems(config: Config, dataset: str, name: str) -> Iterator[str]:
+    """Check that a network can take the images of a data set."""
+    network, side = config["networks"][name], image_side(config, dataset)
+    images = f"images of data set {dataset} are {side} x {side} pixels"
+    if network["architecture"] == "vit" and side % network["patch"]:
+        yield f"networks.{name}.patch: found {network['patch']}; {images}, allowed: a divisor of {side}"
+    if network["architecture"] == "vgg16" and side < VGG_SIDE:
+        yield f"networks.{name}.architecture: found vgg16; {images}, five poolings need {VGG_SIDE} x {VGG_SIDE} or more"
+
+
+def _batch_problems(config: Config, dataset: str, setting: str, name: str) -> Iterator[str]:
+    """Check that no batch is one number a channel where batch norm stands: it has no variance then."""
+    network = config["networks"][name]
+    recipe = network["recipe"]
+    batch = config["recipes"][recipe]["batch"]
+    samples = sum(setting_counts(config["datasets"][dataset], config["settings"][setting]).values())
+    last = samples if batch == "full" else samples % batch or min(batch, samples)
+    if last == 1 and batch_norm_side(network, image_side(config, dataset)) == 1:
+        yield (
+            f"recipes.{recipe}.batch: found {batch}; of the {samples} samples of setting {setting} of data set "
+            f"{dataset} it leaves 1 to the last batch, and batch norm in network {name} needs 2"
+        )
+
+
+def image_side(config: Config, dataset: str) -> int:
+    """Height and width of the images of a data set, pixels: twice those of its base images."""
+    return 2 * BASE_SETS[config["datasets"][dataset]["base"]].side
+
+
+def batch_norm_side(network: Mapping[str, Any], side: int) -> int | None:
+    """Height and width of what the last batch norm of a network sees; None for one without.
+
+    Parameters
+    ----------
+    network : mapping
+        Entry of ``networks``.
+    side : int
+        Height and width of the images, pixels.
+    """
+    match network["architecture"]:
+        case "cnn":
+            return -(-side // 4)
+        case "vgg16":
+            return side // 16
+        case "vit":
+            return 1
+        case architecture if architecture in RESNETS:
+            return -(-side // (8 * network.get("stem_stride", 1)))
+    return None
+
+
+def _setting_run_problems(config: Config, runs: Sequence[Run]) -> Iterator[str]:
+    """Check the explicit counts of each selected setting against the data set that it selects from."""
+    pairs = sorted({(run.dataset, run.setting) for run in runs})
     for dataset, setting in pairs:
         classes = BASE_SETS[config["datasets"][dataset]["base"]].classes
         balanced = balanced_counts(config["datasets"][dataset]["train_counts"], classes)

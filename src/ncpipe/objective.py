@@ -267,3 +267,14 @@ def prediction_sigma(
     scale = np.sqrt(weights) * distribution.tau(objective.target)
     sigma = np.linalg.svd(scale[:, None] * probabilities @ contrast_basis(distribution.classes), compute_uv=False)
     return np.pad(sigma, (0, max(0, distribution.classes - 1 - len(sigma))))
+
+
+def has_signed_features(architecture: str) -> bool:
+    """Whether features of a network are of either sign; all others come out of a ReLU, where (7) has a higher minimum.
+
+    Parameters
+    ----------
+    architecture : str
+        Of an entry of ``networks`` in the configuration.
+    """
+    return architecture in ("ufm", "vit")

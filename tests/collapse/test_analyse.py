@@ -273,6 +273,21 @@ def test_files_of_the_theory_stage_are_read(case, run_maker, tmp_path):
     assert synthesis
 
 
+def test_features_of_either_sign_are_measured_against_the_convex_optimum(run_maker, theory_path, tmp_path):
+    def negative(epoch, values):
+        values["features_test"][:, 0] = -0.1
+
+    for architecture in ("resnet50", "vgg16"):
+        run = run_maker.write(tmp_path / architecture, architecture=architecture, epochs=1, change=negative)
+        with pytest.raises(InputError, match=r"array features_test: .* values are negative"):
+            analyse_run(run, theory_path, tmp_path / "out" / architecture, LOG)
+    run = run_maker.write(tmp_path / "vit", architecture="vit", epochs=1, change=negative)
+    analyse_run(run, theory_path, tmp_path / "out/vit", LOG)
+    assert open_metrics(tmp_path / "out/vit").attrs["reference"] == "convex"
+    assert values(tmp_path / "out/vit", "gap_reference") == values(tmp_path / "out/vit", "gap")
+    assert math.isfinite(values(tmp_path / "out/vit", "nc1", split="test", variant="definition")[0])
+
+
 def test_tables_are_complete_sorted_and_byte_equal(analysed, theory_path, tmp_path):
     for name, order in (("one", ["mlp", "ufm"]), ("two", ["ufm", "mlp"])):
         summarise(

@@ -28,6 +28,10 @@ NETWORKS = {
     "mlp": {"architecture": "mlp", "hidden": [16], "features": 8},
     "cnn": {"architecture": "cnn", "width": 2},
     "resnet18": {"architecture": "resnet18", "width": 1},
+    "resnet34": {"architecture": "resnet34", "width": 1},
+    "resnet50": {"architecture": "resnet50", "width": 1},
+    "vgg16": {"architecture": "vgg16", "width": 1},
+    "vit": {"architecture": "vit", "patch": 4, "depth": 1, "heads": 2, "features": 8},
     "ufm": {"architecture": "ufm", "features": 8},
 }
 LOG = logging.getLogger("ncpipe")

@@ -199,11 +199,11 @@ def test_no_host_sync_inside_an_epoch(data: Path, monkeypatch: pytest.MonkeyPatc
 # --- what is stored -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("network", ["mlp", "cnn", "resnet18", "ufm"])
+@pytest.mark.parametrize("network", ["mlp", "cnn", "resnet18", "resnet50", "vit", "ufm"])
 def test_store_holds_what_later_stages_read(data: Path, train: Train, network: str, make_settings: Make) -> None:
     settings = make_settings(network, epochs=2, checkpoints=[0, 2])
     store = Store(train(settings) / "features.zarr")
-    width = {"mlp": 8, "cnn": 8, "resnet18": 8, "ufm": 8}[network]
+    width = 32 if network == "resnet50" else 8
     dims = {
         "features_train": ("train_sample", "feature"),
         "features_test": ("test_sample", "feature"),
@@ -224,7 +224,7 @@ def test_store_holds_what_later_stages_read(data: Path, train: Train, network: s
     assert set(store.static().data_vars) == static
     if network != "ufm":
         assert values["features_test"].shape == (TEST_SAMPLES, width)
-        assert (values["features_train"] >= 0).all()
+        assert (values["features_train"] >= 0).all() == (network != "vit")
     assert store.attrs["objective"] == settings["objective"]
     assert store.attrs["architecture"] == network
     assert store.attrs["class_names"] == list("0123456789")

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ from ncpipe.errors import DivergenceError, LockedError, StateMismatchError, Stor
 from ncpipe.stores import Store, read_json
 from ncpipe.train import loop
 from ncpipe.train.files import RunFiles
+from ncpipe.train.splits import Split
 from ncpipe.train.state import load_state, save_state
 from ncpipe.train.trainer import Trainer
 
@@ -140,6 +142,48 @@ def test_sigterm_finishes_the_batch_writes_the_state_and_exits_143(
         train(settings, "stopped")
     assert caplog.messages[0] == "going on from epoch {}, step {}".format(*position)
     assert_same_run(train(settings, "whole"), tmp_path / "stopped")
+
+
+class StopBefore:
+    """Asks for a stop before the batch of this number, counted from 0."""
+
+    def __init__(self, batch: int) -> None:
+        self.left = batch
+
+    @property
+    def requested(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("network", ["cnn", "resnet18", "resnet34", "resnet50", "vgg16", "vit"])
+def test_every_network_goes_on_from_its_state_bit_for_bit(tmp_path: Path, make_settings: Make, network: str) -> None:
+    """Stopped in the second of three epochs, of three batches each, the last one short; images of 32 pixels."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    split = Split(images, np.eye(4, dtype=np.uint8)[np.arange(20) % 4], "normalised", torch.device("cpu"))
+    settings = make_settings(network, epochs=3, recipe__batch=8)
+
+    def trained(run: Trainer) -> dict[str, np.ndarray]:
+        while run.epoch < 3:
+            assert run.run_epoch(StopBefore(100)) is not None
+        return run.state_arrays()
+
+    whole = trained(Trainer(settings, split, torch.device("cpu")))
+    first = Trainer(settings, split, torch.device("cpu"))
+    first.run_epoch(StopBefore(100))
+    assert first.run_epoch(StopBefore(2)) is None
+    assert first.step == 2
+    save_state(tmp_path / "state.npz", first.position(), first.state_arrays())
+    header, arrays = load_state(tmp_path / "state.npz")
+    second = Trainer({**settings, "seed": 1}, split, torch.device("cpu"))  # every value is the state's, none its own
+    second.settings = settings
+    second.restore(header, arrays)
+    resumed = trained(second)
+    assert resumed.keys() == whole.keys()
+    for name, values in whole.items():
+        assert np.isfinite(values).all()
+        assert values.tobytes() == resumed[name].tobytes(), name
 
 
 def test_the_handler_of_sigterm_is_put_back(train: Train, make_settings: Make) -> None:

@@ -45,6 +45,7 @@ from ncpipe.naming import label_set_name
 from ncpipe.objective import (
     Objective,
     Terms,
+    has_signed_features,
     network_logits,
     network_terms,
     objective_terms,
@@ -312,8 +313,7 @@ class _Run:
         self.identity = {key: attributes[key] for key in RUN_KEYS}
         self.class_names = [str(name) for name in attributes["class_names"]]
         self.objective = Objective.from_config(attributes["objective"])
-        # Features of the unconstrained model may be negative; those of networks come out of a ReLU.
-        self.reference: ReferenceName = "convex" if attributes["architecture"] == "ufm" else "relu"
+        self.reference: ReferenceName = "convex" if has_signed_features(attributes["architecture"]) else "relu"
         static = self.store.static()
         label_sets = static["label_sets"].to_numpy()
         self.weighted = "label_set_weight" in static

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ncpipe.objective import has_signed_features
 from ncpipe.report.evidence import Cell, number
 from ncpipe.sampling import Sampling, read_sampling
 from ncpipe.statistics import mean_interval
@@ -130,7 +131,7 @@ def _at_optimum(
     optimum: pd.DataFrame, dataset: str, setting: str, network: Mapping[str, str], metric: str
 ) -> float | None:
     """The metric at the certified optimum that fits the network's features; None where it has none."""
-    reference = "convex" if network["architecture"] == "ufm" else "relu"
+    reference = "convex" if has_signed_features(network["architecture"]) else "relu"
     wanted = {
         "dataset": dataset, "setting": setting, "objective": network["objective"], "reference": reference,
         "metric": metric,
