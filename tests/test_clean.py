@@ -85,6 +85,17 @@ def test_what_is_being_written_stays(results: Path) -> None:
     assert names(results) == INTERRUPTED
 
 
+def test_listing_writes_nothing(results: Path) -> None:
+    """Not even into the lock, whose record is its writer's."""
+    lock = results / "train" / RUN / "writer.lock"
+    lock.write_text("host elsewhere, process 1\n")
+    before = {path: path.stat() for path in results.rglob("*")}
+    names(results, config=CONFIG, unfinished=True)
+    assert {path: path.stat() for path in results.rglob("*") if path.is_file()} == {
+        path: status for path, status in before.items() if path.is_file()
+    }
+
+
 def test_nothing_goes_unasked_and_then_only_what_was_listed(results: Path, capsys: pytest.CaptureFixture) -> None:
     before = sorted(results.rglob("*"))
     assert main(["clean", "results"]) == 0

@@ -85,6 +85,22 @@ def test_what_is_only_in_one_of_them(pair: tuple[Path, Path]) -> None:
     ]
 
 
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n1,2,3\n", b"\xff\xfe\x00,"], ids=["empty", "ragged", "no text"])
+def test_a_damaged_table_is_named(pair: tuple[Path, Path], content: bytes, capsys: pytest.CaptureFixture) -> None:
+    table = pair[1] / "collapse/metrics.csv"
+    table.write_bytes(content)
+    assert main(["compare", *map(str, pair)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"ncpipe compare: {table}: damaged, not a table (")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("tolerance", ["nan", "-1"])
+def test_what_is_no_tolerance(pair: tuple[Path, Path], tolerance: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(["compare", *map(str, pair), "--tolerance", tolerance]) == 2
+    assert "allowed: a number >= 0" in capsys.readouterr().err
+
+
 def test_what_is_no_results_folder(pair: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no manifest and no theory file"):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncpipe.config import Config, plan_runs
-from ncpipe.errors import InputError, LockedError
-from ncpipe.stores import exclusive
+from ncpipe.errors import InputError
+from ncpipe.stores import at_work, check_folder
 
 RUN_STAGES = ("train", "collapse")
 
@@ -43,8 +43,9 @@ def find_leftovers(results: Path, config: Config | None = None, *, unfinished: b
     Raises
     ------
     InputError
-        If the folder is missing, no results folder, or not the one that `config` writes to.
+        If it is no folder, no results folder, or not the one that `config` writes to.
     """
+    check_folder(results)
     if not any((results / stage).is_dir() for stage in ("data", "theory", *RUN_STAGES)):
         raise InputError(f"{results}: holds none of data, theory, train and collapse; is it a results folder?")
     if config is not None and Path(config["results"]).resolve() != results.resolve():
@@ -110,10 +111,6 @@ def _at_work(path: Path, results: Path) -> bool:
     for folder in (path, *path.parents):
         if folder == results:
             return False
-        if (folder / "writer.lock").is_file():
-            try:
-                with exclusive(folder):
-                    return False
-            except LockedError:
-                return True
+        if at_work(folder):
+            return True
     return False

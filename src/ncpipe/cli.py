@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ncpipe.errors import NcpipeError
+from ncpipe.jobs import REFUSALS
 
 COMMANDS = ("train", "collapse", "theory")
 EXIT_FAULT, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -80,6 +81,11 @@ def main(arguments: list[str] | None = None) -> int:
         # Whoever read our output has gone; what is still buffered must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAULT
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        print(f"ncpipe {options.command}: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 

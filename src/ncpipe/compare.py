@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ncpipe.errors import InputError
-from ncpipe.stores import differences, read_json
+from ncpipe.errors import InputError, StoreError
+from ncpipe.stores import check_folder, differences, read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TOLERANCE = 1e-6
 _HASHES = ("store_digest", "identity_hash", "manifest_hash", "history_sha256")
@@ -30,11 +33,14 @@ def compare_results(a: Path, b: Path, *, tolerance: float = TOLERANCE) -> Iterat
     Raises
     ------
     InputError
-        If one of them is no results folder.
+        If one of them is no results folder, or `tolerance` is no number >= 0.
     StoreError
-        If a manifest or a theory file is damaged.
+        If a manifest, a theory file or a table is damaged.
     """
+    if not tolerance >= 0:
+        raise InputError(f"tolerance: found {tolerance}; allowed: a number >= 0")
     for folder in (a, b):
+        check_folder(folder)
         if not any(folder.glob("*/**/manifest.json")) and not any(folder.glob("theory/**/*.json")):
             raise InputError(f"{folder}: holds no manifest and no theory file; is it a results folder?")
     for pattern, compare in (
@@ -98,7 +104,7 @@ def _compare_tables(a: Path, b: Path, tolerance: float) -> Iterator[str]:
     import numpy as np
     import pandas as pd
 
-    first, second = (pd.read_csv(path, keep_default_na=False, dtype=str) for path in (a, b))
+    first, second = (_read_table(path) for path in (a, b))
     if list(first.columns) != list(second.columns) or len(first) != len(second):
         yield f"{len(first)} rows of {list(first.columns)}, now {len(second)} of {list(second.columns)}"
         return
@@ -112,3 +118,12 @@ def _compare_tables(a: Path, b: Path, tolerance: float) -> Iterator[str]:
             worst = int(np.argmax(np.where(differs, distance, -1.0)))
             count = f"{int(differs.sum())} of {len(first)} differ"
             yield f"{name}: {count}, most in row {worst + 1}: was {old[worst]}, now {new[worst]}"
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, keep_default_na=False, dtype=str)
+    except ValueError as error:  # pandas' own kinds, and bytes that are no text
+        raise StoreError(f"{path}: damaged, not a table ({' '.join(str(error).split())})") from error

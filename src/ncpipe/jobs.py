@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ncpipe.errors import NcpipeError
 
 # What a machine may refuse: not a defect of ours, and plain enough without a traceback.
-_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class _Log(logging.FileHandler):
@@ -54,7 +54,7 @@ def job(log_path: str) -> Iterator[logging.Logger]:
         logger.warning("interrupted")
         sys.exit(130)
     except OSError as error:
-        if error.errno not in _REFUSALS:
+        if error.errno not in REFUSALS:
             logger.exception("unexpected failure")
             raise
         line = f"{error.filename or 'output'}: {error.strerror}; mend that and run again, what is finished is kept"

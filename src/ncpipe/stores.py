@@ -30,7 +30,7 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.sync import sync
 
-from ncpipe.errors import LockedError, StoreError
+from ncpipe.errors import InputError, LockedError, StoreError
 
 FORMAT_VERSION = 1
 _STATIC_CHUNK_BYTES = 1 << 24
@@ -357,6 +357,18 @@ def space_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def check_folder(path: Path) -> None:
+    """Refuse what is no folder.
+
+    Raises
+    ------
+    InputError
+        If nothing is there, or a file.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path}: found {'a file' if path.exists() else 'nothing'}; allowed is a folder")
+
+
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a small file so that it is there whole or not at all, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -467,3 +479,19 @@ def exclusive(folder: Path) -> Iterator[None]:
         handle.write(f"host {socket.gethostname()}, process {os.getpid()}{f', SLURM job {job}' if job else ''}\n")
         handle.flush()
         yield
+
+
+def at_work(folder: Path) -> bool:
+    """Whether a writer holds the lock of `folder`; nothing is written, so that anybody may ask who may read it."""
+    try:
+        handle = (folder / "writer.lock").open()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    with handle:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            return True
+    return False

@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from ncpipe.errors import InputError, StoreError
-from ncpipe.stores import Store, hash_json, read_json, read_sealed
+from ncpipe.stores import Store, check_folder, hash_json, read_json, read_sealed
 
 
 def verify_results(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield each store under `folder` with its faults, one line each; then whatever else is damaged.
+    """Yield each store under `folder` (or the one that it is) with its faults, one line each; whatever else is damaged.
 
     A manifest without its store is a fault, and so are a history or a resume state that is not what was written.
 
     Raises
     ------
     InputError
-        If the folder does not exist or holds neither stores nor manifests.
+        If it is no folder, or holds neither stores nor manifests.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    stores = {path.parent for path in folder.rglob("*.zarr/zarr.json") if not _superseded(path, folder)}
+    check_folder(folder)
+    within = folder.glob("zarr.json") if folder.suffix == ".zarr" else folder.rglob("*.zarr/zarr.json")
+    stores = {path.parent for path in within if not _superseded(path, folder)}
     expected: dict[Path, tuple[Path, str | None]] = {}
     faults: list[tuple[Path, list[str]]] = []
     for manifest in sorted(folder.rglob("manifest.json")):

@@ -101,7 +101,7 @@ class Project:
                 env={**os.environ, "XDG_CACHE_HOME": str(self.folder / "cache")},
             )  # fmt: skip
 
-    def snakemake(self, *arguments: str, configfile: Path | None = None, timeout: float = 120) -> Outcome:
+    def snakemake(self, *arguments: str, configfile: Path | None = None, timeout: float = 600) -> Outcome:
         """Run Snakemake to its end."""
         with self.start(*arguments, configfile=configfile) as process:
             try:
