@@ -113,9 +113,10 @@ class Cluster:
         """Start the controller, or start it again from the state that it saved."""
         self.call("slurmctld")
 
-    def wait_for_saved_state(self) -> None:
-        """Wait until the controller has saved what it knows now."""
+    def save_state(self, job: str) -> None:
+        """Make the controller save what it knows of a job now: it does so some time after a change."""
         saved, now = self.folder / "controller/job_state", time.time()
+        self.call("scontrol", "update", f"JobId={job}", "AdminComment=save")
         wait_for(lambda: saved.exists() and saved.stat().st_mtime > now, 30, "the controller to save its state")
 
     def kill_controller(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -39,17 +40,29 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         shutil.rmtree(started.folder)
 
 
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose data set is made; left as it is."""
+    made = make_project(tmp_path_factory.mktemp("prepared") / "project")
+    outcome = made.snakemake("data", timeout=300)
+    assert outcome.code == 0, outcome.text
+    return made
+
+
 @pytest.fixture
-def project(tmp_path: Path, cluster: Cluster) -> Iterator[Project]:
-    """A project with the SLURM profile, edited as its comments say; whatever it left running is cancelled."""
-    made = make_project(tmp_path / "project")
-    profile = made.checkout / "profiles/slurm/config.yaml"
-    edited = profile.read_text()
+def project(prepared: Project, tmp_path: Path, cluster: Cluster) -> Iterator[Project]:
+    """A copy of it with a SLURM profile edited as its comments say; whatever it left running is cancelled."""
+    made = Project(tmp_path / "project", shared_checkout=prepared.checkout)
+    made.folder.mkdir()
+    subprocess.run(["cp", "-a", str(prepared.folder / "work"), str(made.folder)], check=True)
+    edited = (made.checkout / "profiles/slurm/config.yaml").read_text()
     for line in ("slurm_partition: cpu", "slurm_account: lab"):
         assert f"# {line} " in edited
     edited = edited.replace("# slurm_partition: cpu ", "slurm_partition: cpu ")
     # What suits jobs of seconds: ask early, and do not wait for a network's file system.
     edited = re.sub(r"latency-wait: \d+", "latency-wait: 5", edited)
+    profile = made.folder / "profile/config.yaml"
+    profile.parent.mkdir()
     profile.write_text(f"{edited}slurm-status-command: squeue\nslurm-init-seconds-before-status-checks: 4\n")
     yield made
     cluster.call("scancel", "--full", "--user=root", check=False)

@@ -1,98 +1,157 @@
-"""The pipeline through a real SLURM: what happens in the night changes no bit of what is there in the morning."""
+"""The pipeline through a real SLURM: what happens in the night changes no bit of what is there in the morning.
+
+No test depends on how fast the machine is: a run keeps a CPU of this one busy for some seconds (`epochs`), and its
+process is stopped while something is done to its job.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import os
 import re
 import signal
 import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import yaml
 from cluster import Cluster, wait_for
 from pipeline import REPOSITORY, Project
 
 from ncpipe import config as plan
 from ncpipe.stores import Store, read_json
-from ncpipe.train.loop import train_run
+from ncpipe.train.loop import Stop, Trainer, load_split, train_run
 from ncpipe.verify import verify_results
 
 pytestmark = pytest.mark.slurm
 
 # One sample a batch: many steps, each of which ends soon after SIGTERM.
 RECIPE = {"batch": 1, "lr": 0.002, "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant"}
+SECONDS = 10
 
 
-def recipe(epochs: int) -> dict[str, Any]:
-    return {**RECIPE, "epochs": epochs, "checkpoints": list(range(0, epochs + 1, 20))}
-
-
-def select(project: Project, recipes: dict[str, int], runs: list[tuple[str, list[int]]]) -> None:
-    """Train `runs` (network, seeds); each network is trained for as many epochs as its recipe says."""
-    for name, epochs in recipes.items():
-        project.overlay["recipes"][name] = recipe(epochs)
-        network = {"architecture": "mlp", "hidden": [8], "features": 4, "objective": "pal", "recipe": name}
-        project.overlay["networks"][name] = network
+def select(project: Project, epochs: int, seeds: list[int], **recipe: Any) -> list[str]:
+    """Train one small network for `epochs`, once per seed; names of the runs."""
+    project.overlay["recipes"]["long"] = {
+        **RECIPE,
+        "epochs": epochs,
+        "checkpoints": list(range(0, epochs + 1, 20)),
+        **recipe,
+    }
+    network = {"architecture": "mlp", "hidden": [8], "features": 4, "objective": "pal", "recipe": "long"}
+    project.overlay["networks"]["long"] = network
     project.overlay["runs"] = [
-        {"datasets": ["mlab_digits"], "settings": ["balanced"], "networks": [network], "seeds": seeds}
-        for network, seeds in runs
+        {"datasets": ["mlab_digits"], "settings": ["balanced"], "networks": ["long"], "seeds": seeds}
     ]
+    return [f"mlab_digits/balanced/long/seed-{seed}" for seed in seeds]
+
+
+def train_settings(project: Project) -> dict[str, dict[str, Any]]:
+    """Settings of the selected runs, by name."""
+    overlay = project.folder / "selected.yaml"
+    overlay.write_text(yaml.safe_dump(project.overlay))
+    config = plan.load_config(project.checkout / "config.yaml", overlay)
+    return {run.name: plan.train_settings(config, run) for run in plan.plan_runs(config)}
+
+
+@pytest.fixture
+def epochs(project: Project) -> int:
+    """Epochs that take a CPU of this machine `SECONDS` or more (checkpoints come on top), by those of half a second."""
+    (run,) = select(project, 1, [0])
+    settings, cpu = train_settings(project)[run], torch.device("cpu")
+    split, _ = load_split(project.results / "data/mlab_digits", "train", settings, cpu)
+    trainer, stop = Trainer(settings, split, cpu), Stop()
+    trainer.run_epoch(stop)  # the first is slower
+    began = time.process_time()
+    while (spent := time.process_time() - began) < 0.5:
+        trainer.run_epoch(stop)
+    return math.ceil(SECONDS * (trainer.epoch - 1) / spent)
 
 
 def folder(project: Project, run: str) -> Path:
     return project.results / "train" / run
 
 
-def at_work(project: Project, run: str) -> tuple[int, str]:
-    """Wait until a run has written its first state; process and SLURM job of its writer, from the lock's record."""
-    lock = folder(project, run) / "writer.lock"
-    wait_for((folder(project, run) / "state/state.npz").exists, 120, f"{run} to begin")
-    found = re.search(r"process (\d+), SLURM job (\d+)", lock.read_text())
-    assert found is not None
-    return int(found[1]), found[2]
+@contextlib.contextmanager
+def started(project: Project, *arguments: str, log: Path) -> Iterator[subprocess.Popen[str]]:
+    """Snakemake at work on the training, with the project's SLURM profile; killed if it is still there afterwards."""
+    process = project.start("train", *profile(project), *arguments, log=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
-def assert_uninterrupted(project: Project, runs: list[str], tmp_path: Path) -> None:
-    """Each run has the bytes of one that is trained here, in one go."""
-    config = plan.load_config(project.checkout / "config.yaml", project.folder / "overlay.yaml")
-    by_name = {run.name: run for run in plan.plan_runs(config)}
-    for name in runs:
-        whole = tmp_path / "whole" / name
-        data = project.results / "data/mlab_digits"
-        train_run(plan.train_settings(config, by_name[name]), data=data, folder=whole, log=logging.getLogger("ncpipe"),
-                  device="cpu")  # fmt: skip
-        found = folder(project, name)
+def stopped(project: Project, *runs: str) -> list[tuple[int, str]]:
+    """Stop the process of each run when it has written its first state; its process and SLURM job, as its lock says.
+
+    SLURM lets a stopped process go on to end it: CONT, TERM, and KILL after `KillWait`.
+    """
+    found: dict[str, tuple[int, str]] = {}
+
+    def all_stopped() -> bool:
+        for run in runs:
+            if run not in found and (folder(project, run) / "state/state.npz").exists():
+                record = (folder(project, run) / "writer.lock").read_text()
+                owner = re.search(r"process (\d+), SLURM job (\d+)", record)
+                assert owner is not None, record
+                found[run] = int(owner[1]), owner[2]
+                os.kill(found[run][0], signal.SIGSTOP)
+        return len(found) == len(runs)
+
+    wait_for(all_stopped, 300, f"{runs} to begin")
+    assert not any((folder(project, run) / "manifest.json").exists() for run in runs)
+    return [found[run] for run in runs]
+
+
+def work_until_its_limit(cluster: Cluster, pid: int, job: str) -> None:
+    """Let a stopped process work for 20 ms of each second, until its job is ended."""
+    with contextlib.suppress(ProcessLookupError):
+        while job in cluster.jobs("R"):
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.02)
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(1)
+        os.kill(pid, signal.SIGCONT)  # SLURM's own came before our last STOP, or after it
+
+
+def train_here(project: Project, runs: list[str], below: Path) -> None:
+    """Train the runs in this process, each in one go, into folders below `below`."""
+    settings = train_settings(project)
+    for run in runs:
+        train_run(
+            settings[run], data=project.results / "data/mlab_digits", folder=below / run, device="cpu",
+            log=logging.getLogger("ncpipe"),
+        )  # fmt: skip
+
+
+def assert_same(project: Project, runs: list[str], below: Path) -> None:
+    """Each run has the bytes of the one that was trained here."""
+    for run in runs:
+        found, whole = folder(project, run), below / run
         assert Store(found / "features.zarr").verify() == []
         assert Store(found / "features.zarr").digest() == Store(whole / "features.zarr").digest()
         for file in ("manifest.json", "history.csv"):
             assert (found / file).read_bytes() == (whole / file).read_bytes()
 
 
+def profile(project: Project) -> tuple[str, str]:
+    return "--profile", str(project.folder / "profile")
+
+
 def edit_profile(project: Project, pattern: str, replacement: str) -> None:
-    profile = project.checkout / "profiles/slurm/config.yaml"
-    edited, count = re.subn(pattern, replacement, profile.read_text())
+    path = project.folder / "profile/config.yaml"
+    edited, count = re.subn(pattern, replacement, path.read_text())
     assert count == 1
-    profile.write_text(edited)
-
-
-def test_the_whole_pipeline_in_few_jobs(project: Project, cluster: Cluster) -> None:
-    """Ten runs: ten training jobs, and one each for data, theory, metrics, and all that follows."""
-    smoke = project.checkout / "config/smoke.yaml"
-    before = submitted(cluster)
-    outcome = project.snakemake(*at(project), configfile=smoke, timeout=900)
-    assert outcome.code == 0, outcome.text
-    results = project.folder / "work/results-smoke"
-    assert (results / "report/index.html").is_file()
-    assert not any(faults for _, faults in verify_results(results))
-    assert len(plan.plan_runs(plan.load_config(project.checkout / "config.yaml", smoke))) == 10
-    assert submitted(cluster) - before == 10 + 1 + 1 + 1 + 1
-    assert "Nothing to be done" in project.snakemake(*at(project), configfile=smoke).text
-
-
-def at(project: Project) -> tuple[str, str]:
-    return "--profile", str(project.checkout / "profiles/slurm")
+    path.write_text(edited)
 
 
 def submitted(cluster: Cluster) -> int:
@@ -100,62 +159,72 @@ def submitted(cluster: Cluster) -> int:
     return max((int(job) for job in cluster.call("squeue", "-h", "-t", "all", "-o", "%A").split()), default=0)
 
 
+def test_the_whole_pipeline_in_few_jobs(project: Project, cluster: Cluster) -> None:
+    """Ten runs: ten training jobs, and one each for data, theory, metrics, and all that follows."""
+    smoke = project.checkout / "config/smoke.yaml"
+    before = submitted(cluster)
+    outcome = project.snakemake(*profile(project), configfile=smoke, timeout=900)
+    assert outcome.code == 0, outcome.text
+    results = project.folder / "work/results-smoke"
+    assert (results / "report/index.html").is_file()
+    assert not any(faults for _, faults in verify_results(results))
+    assert len(plan.plan_runs(plan.load_config(project.checkout / "config.yaml", smoke))) == 10
+    assert submitted(cluster) - before == 10 + 1 + 1 + 1 + 1
+    assert "Nothing to be done" in project.snakemake(*profile(project), configfile=smoke).text
+
+
 def test_cancelled_timed_out_requeued_killed_and_hung_jobs_go_on(
-    project: Project, cluster: Cluster, tmp_path: Path
+    project: Project, cluster: Cluster, tmp_path: Path, epochs: int
 ) -> None:
-    cancelled, requeued, killed, hung = (f"mlab_digits/balanced/medium/seed-{seed}" for seed in range(4))
-    timed_out = "mlab_digits/balanced/long/seed-0"
-    select(project, {"medium": 300, "long": 2600}, [("medium", [0, 1, 2, 3]), ("long", [0])])
+    runs = select(project, epochs, [0, 1, 2, 3, 4])
     edit_profile(project, r"runtime: 240 \* attempt", "runtime: 1 * attempt")
     log = tmp_path / "snakemake.log"
-    with project.start("train", *at(project), "--retries", "4", log=log) as process:
-        cluster.call("scancel", at_work(project, cancelled)[1])
-        requeued_job = at_work(project, requeued)[1]
-        cluster.call("scontrol", "requeue", requeued_job)
-        os.kill(at_work(project, killed)[0], signal.SIGKILL)
-        hung_pid, hung_job = at_work(project, hung)
-        os.kill(hung_pid, signal.SIGSTOP)
-        first = at_work(project, timed_out)[1]
-        wait_for(lambda: requeued_job in cluster.jobs("PD"), 30, "the requeued job")
-        cluster.call("scontrol", "update", f"JobId={requeued_job}", "StartTime=now")  # SLURM itself waits two minutes
+    with started(project, "--retries", "4", log=log) as process, ThreadPoolExecutor(1) as pool:
+        (_, cancelled), (_, requeued), (killed, _), (_, hung), timed_out = stopped(project, *runs)
+        working = pool.submit(work_until_its_limit, cluster, *timed_out)
+        cluster.call("scancel", cancelled)
+        cluster.call("scontrol", "requeue", requeued)
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: requeued in cluster.jobs("PD"), 60, "the requeued job")
+        cluster.call("scontrol", "update", f"JobId={requeued}", "StartTime=now")  # SLURM itself waits two minutes
+        train_here(project, runs, tmp_path / "whole")
+        working.result()
         assert process.wait(timeout=900) == 0, log.read_text()
     states = dict(line.split() for line in cluster.call("squeue", "-h", "-t", "all", "-o", "%i %T").splitlines())
-    assert states[first] == states[hung_job] == "TIMEOUT"
-    assert "CANCELLED" in states.values()
-    assert "Restarts=1" in cluster.call("scontrol", "show", "job", requeued_job)
-    for run in (cancelled, requeued, killed, hung, timed_out):
+    assert states[cancelled] == "CANCELLED"
+    assert states[hung] == states[timed_out[1]] == "TIMEOUT"
+    assert "Restarts=1" in cluster.call("scontrol", "show", "job", requeued)
+    for run in runs:
         assert "going on from epoch" in project.log(run), run
-    assert_uninterrupted(project, [cancelled, requeued, killed, hung, timed_out], tmp_path)
+    assert_same(project, runs, tmp_path / "whole")
 
 
-def test_the_gpu_request_reaches_the_job(project: Project, cluster: Cluster, tmp_path: Path) -> None:
-    run = "mlab_digits/balanced/medium/seed-0"
-    select(project, {"medium": 500}, [("medium", [0])])
+def test_the_gpu_request_reaches_the_job(project: Project, cluster: Cluster, tmp_path: Path, epochs: int) -> None:
+    (run,) = select(project, epochs, [0])
     edit_profile(project, "gpu: 0 ", "gpu: 1 ")
     edit_profile(project, "# slurm_partition: gpu ", "slurm_partition: gpu ")
-    with project.start("train", *at(project), log=tmp_path / "log") as process:
-        pid, job = at_work(project, run)
+    with started(project, log=tmp_path / "log"):
+        ((pid, job),) = stopped(project, run)
         record = cluster.call("scontrol", "show", "job", job)
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        assert process.wait(timeout=300) == 0, (tmp_path / "log").read_text()
     assert "Partition=gpu" in record
     assert re.search(r"TresPerJob=gres:gpu:1|Gres=gpu:1|gres/gpu=1", record)
     assert b"CUDA_VISIBLE_DEVICES=0" in environment
 
 
-def test_the_controller_may_die_and_come_back(project: Project, cluster: Cluster, tmp_path: Path) -> None:
-    run = "mlab_digits/balanced/medium/seed-0"
-    select(project, {"medium": 900}, [("medium", [0])])
-    with project.start("train", *at(project), log=tmp_path / "log") as process:
-        _, job = at_work(project, run)
-        cluster.wait_for_saved_state()  # what it has not yet saved it does not know of afterwards
+def test_the_controller_may_die_and_come_back(project: Project, cluster: Cluster, tmp_path: Path, epochs: int) -> None:
+    (run,) = select(project, epochs, [0])
+    with started(project, log=tmp_path / "log") as process:
+        ((pid, job),) = stopped(project, run)
+        cluster.save_state(job)  # what it has not yet saved it does not know of afterwards
         cluster.kill_controller()
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=6)
         cluster.start_controller()
+        os.kill(pid, signal.SIGCONT)
         assert process.wait(timeout=300) == 0, (tmp_path / "log").read_text()
     assert "going on" not in project.log(run)  # the job itself noticed nothing
-    assert read_json(folder(project, run) / "manifest.json")["epochs"][-1] == 900
+    assert read_json(folder(project, run) / "manifest.json")["epochs"][-1] == epochs
     assert job in cluster.jobs("CD")
 
 
@@ -168,19 +237,17 @@ def recovery_commands() -> str:
 
 
 def test_snakemake_killed_and_started_again_beside_its_old_job(
-    project: Project, cluster: Cluster, tmp_path: Path
+    project: Project, cluster: Cluster, tmp_path: Path, epochs: int
 ) -> None:
-    run = "mlab_digits/balanced/medium/seed-0"
-    select(project, {"medium": 2500}, [("medium", [0])])
-    with project.start("train", *at(project), log=tmp_path / "log") as process:
-        pid, job = at_work(project, run)
-        process.kill()
-    locked = project.snakemake("train", *at(project))
+    (run,) = runs = select(project, epochs, [0])
+    with started(project, log=tmp_path / "log"):
+        ((pid, job),) = stopped(project, run)
+    locked = project.snakemake("train", *profile(project))
     assert locked.code == 1
     assert "--unlock" in locked.text
     assert project.snakemake("train", "--unlock").code == 0
     # Snakemake does not know of its old job and submits the run again: the second writer is refused.
-    refused = project.snakemake("train", *at(project), "--retries", "0")
+    refused = project.snakemake("train", *profile(project), "--retries", "0", timeout=300)
     assert job in cluster.jobs("R")
     assert refused.code == 1
     assert re.search(rf"another writer is at work here: host \S+, process {pid}, SLURM job {job}", refused.text)
@@ -188,7 +255,8 @@ def test_snakemake_killed_and_started_again_beside_its_old_job(
     script = f"cd {project.folder / 'work'}\n{recovery_commands()}"
     subprocess.run(["bash", "-euc", script], check=True, timeout=120)
     assert job not in cluster.jobs("R", "CG")
-    outcome = project.snakemake("train", *at(project), timeout=400)
+    outcome = project.snakemake("train", *profile(project), timeout=600)
     assert outcome.code == 0, outcome.text
     assert "going on from epoch" in project.log(run)
-    assert_uninterrupted(project, [run], tmp_path)
+    train_here(project, runs, tmp_path / "whole")
+    assert_same(project, runs, tmp_path / "whole")
