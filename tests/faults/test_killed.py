@@ -72,7 +72,7 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
                 process = None
             kills[victim] += 1
         process = process or project.start("train", "--nolock", log=tmp_path / "log")
-        assert process.wait(timeout=120) == 0, (tmp_path / "log").read_text()
+        assert process.wait(timeout=600) == 0, (tmp_path / "log").read_text()
     finally:
         if process is not None and process.poll() is None:
             process.terminate()
@@ -98,5 +98,5 @@ def test_two_snakemakes_in_one_folder(tmp_path: Path) -> None:
         second = project.snakemake("train")
         assert second.code == 1
         assert "--unlock" in second.text
-        assert first.wait(timeout=120) == 0
+        assert first.wait(timeout=600) == 0
     assert "going on" not in project.log(RUN)

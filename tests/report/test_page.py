@@ -195,6 +195,54 @@ def test_hostile_names_are_text(made, tmp_path):
     assert "<script>" not in content
 
 
+# What the page looks up: names of claims, verdicts, metrics and profiles, which are ours.
+KEYS = {"claim", "verdict", "where", "metric", "variant", "profile", "budget"}
+
+
+def poisoned(value, kept=KEYS):
+    """Put something hostile into every string of nested mappings and lists, and into every key that is a name."""
+    if isinstance(value, dict):
+        return {key: inner if key in kept else poisoned(inner, kept) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [poisoned(inner, kept) for inner in value]
+    return value + HOSTILE if isinstance(value, str) else value
+
+
+def shape(content):
+    """Tags of a page and the names of their attributes: what text cannot change."""
+    return {(tag, *attributes) for tag, attributes in Page(content).tags}
+
+
+def test_no_string_of_any_file_or_of_the_configuration_changes_the_page(made, tmp_path):
+    """All of them at once, also in names of files; the page has the tags and attributes that it always has."""
+    folder, options, _ = made
+    files = {}
+    for name in ("claims", "rebalancing"):
+        files[name] = tmp_path / f"{name}.json"
+        files[name].write_text(json.dumps(poisoned(json.loads((folder / f"{name}.json").read_text()))))
+    manifests = []
+    for number, path in enumerate(options["manifests"]):
+        manifests.append(tmp_path / f"{number}.json")
+        manifests[-1].write_text(json.dumps(poisoned(json.loads(path.read_text()))))
+    figures = []
+    for path in options["figures"]:
+        figures.append(tmp_path / f'{path.stem}-"><img src=x onerror=alert(1)>&.svg')
+        figures[-1].write_bytes(path.read_bytes())
+        figures[-1].with_suffix(".csv").write_text(HOSTILE)
+    config = poisoned(options["config"], KEYS | {"base"})
+    for section in config:
+        config[section] = {
+            **config[section], **{name + HOSTILE: entry for name, entry in config[section].items()}
+        }  # fmt: skip
+    write_page(
+        tmp_path / "index.html", **{**options, **files, "manifests": manifests, "figures": figures, "config": config}
+    )
+    content = (tmp_path / "index.html").read_text()
+    assert shape(content) == shape(html(made))
+    assert Page(content).words().count("<script>alert('x')</script>") > 500
+    assert "onerror=alert(1)>" not in content
+
+
 def test_rebalancing_is_shown_with_what_labels_promised(made):
     words = Page(html(made)).words()
     assert "κ of the pooled targets rises from 0.0323 to 0.0467 with factors of 0.500 to 2.00" in words

@@ -330,14 +330,39 @@ def test_divergence_in_the_last_step_of_an_epoch_is_no_checkpoint(
     assert Store(tmp_path / "run/features.zarr").epochs == [0]
 
 
-def test_asked_again_a_diverged_run_diverges_in_the_same_epoch(train: Train, make_settings: Make) -> None:
+def test_asked_again_a_diverged_run_diverges_in_the_same_epoch(
+    train: Train, tmp_path: Path, make_settings: Make
+) -> None:
+    """From its last state, where nothing tells that it has diverged before."""
     settings = make_settings(recipe__lr=40.0, recipe__schedule="constant", epochs=50, checkpoints=[0, 1, 50])
     messages = []
     for _ in range(2):
         with pytest.raises(DivergenceError) as caught:
             train(settings)
         messages.append(str(caught.value))
+        (tmp_path / "run/divergence.json").unlink()
     assert messages[0] == messages[1]
+
+
+def test_a_diverged_run_is_not_trained_again_until_something_is_changed(
+    train: Train, tmp_path: Path, make_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster's profile repeats what fails: the second attempt must not cost what the first did."""
+    settings, record = make_settings(recipe__lr=1e30), tmp_path / "run/divergence.json"
+    with pytest.raises(DivergenceError) as first:
+        train(settings)
+    store = Store(tmp_path / "run/features.zarr").digest()
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer.Trainer, "run_epoch", None)
+        with pytest.raises(DivergenceError) as second:
+            train(settings)
+    assert str(second.value) == f"{first.value} (Seen before: to train it again, remove {record}.)"
+    assert Store(tmp_path / "run/features.zarr").digest() == store
+    with pytest.raises(DivergenceError) as elsewhere:
+        train(settings, threads=2)
+    assert "Seen before" not in str(elsewhere.value)
+    train(make_settings())
+    assert not record.exists()
 
 
 def test_damaged_data_set_is_refused(data: Path, train: Train, tmp_path: Path, make_settings: Make) -> None:

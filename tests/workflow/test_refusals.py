@@ -57,10 +57,11 @@ def test_a_diverging_run_fails_alone_in_one_line_and_keeps_its_checkpoints(train
     old = Store(trained.manifest(SLOW).with_name("features.zarr")).digest()
     trained.overlay["recipes"]["slow"]["lr"] = 1.0e30
     trained.overlay["settings"]["thin"]["ratio"] = 0.75
-    outcome = trained.snakemake("train")
+    outcome = trained.snakemake("train", "--retries", "1")
     assert outcome.code == 1
     assert outcome.trained == {SLOW, THIN}
-    (line,) = [line for line in outcome.stderr.splitlines() if line.startswith("ncpipe: ")]
+    line, again = [line for line in outcome.stderr.splitlines() if line.startswith("ncpipe: ")]
+    assert again.startswith(f"{line} (Seen before: to train it again, remove ")
     assert line.startswith(f"ncpipe: {SLOW}: the training loss is ")
     assert "in epoch 1 of 2" in line
     assert line.removeprefix("ncpipe: ") in trained.log(SLOW)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ncpipe.datasets import DataSplit
-from ncpipe.errors import StateMismatchError, StoreError
+from ncpipe.errors import DivergenceError, StateMismatchError, StoreError
 from ncpipe.naming import LabelSet
 from ncpipe.stores import (
     Array,
@@ -21,7 +21,9 @@ from ncpipe.stores import (
     Store,
     differences,
     hash_json,
+    read_json,
     write_atomically,
+    write_json,
     write_manifest,
 )
 from ncpipe.train.optimiser import learning_rate
@@ -51,7 +53,7 @@ class RunFiles:
         self.folder, self.identity = folder, identity
         self.store, self.state = folder / "features.zarr", folder / "state" / "state.npz"
         self.history, self.manifest = folder / "history.csv", folder / "manifest.json"
-        self.aside = folder / "superseded"
+        self.aside, self.divergence = folder / "superseded", folder / "divergence.json"
 
     def set_aside(self) -> None:
         """Move what is there out of the way, until the new run has finished."""
@@ -90,9 +92,29 @@ class RunFiles:
             },
         )
 
+    def record_divergence(self, environment: Mapping[str, Any], error: DivergenceError) -> None:
+        """Remember that this run has diverged."""
+        record = {"identity_hash": hash_json(self.identity), "environment": environment, "message": str(error)}
+        write_json(self.divergence, record)
+
+    def check_divergence(self, environment: Mapping[str, Any]) -> None:
+        """Raise again what the same run has raised before in the same environment: a retry would come to it again.
+
+        Raises
+        ------
+        DivergenceError
+        """
+        if not self.divergence.exists():
+            return
+        record = read_json(self.divergence)
+        if record.get("identity_hash") == hash_json(self.identity) and record.get("environment") == environment:
+            again = f"(Seen before: to train it again, remove {self.divergence}.)"
+            raise DivergenceError(f"{record.get('message')} {again}")
+
     def remove_superseded(self) -> None:
-        """Drop the older generation; this run has finished."""
+        """Drop the older generation, and the record of an earlier divergence; this run has finished."""
         shutil.rmtree(self.aside, ignore_errors=True)
+        self.divergence.unlink(missing_ok=True)
 
     def remove_partial(self) -> None:
         """Remove what killed processes left of small files that they were writing (hold the lock)."""

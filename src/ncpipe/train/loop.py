@@ -18,7 +18,7 @@ import torch
 import ncpipe
 from ncpipe.config import Run
 from ncpipe.datasets import dataset_store
-from ncpipe.errors import InputError
+from ncpipe.errors import DivergenceError, InputError
 from ncpipe.naming import LabelSet, label_set_name
 from ncpipe.progress import Progress, clock
 from ncpipe.stores import EpochWriter, differences, exclusive, hash_json, space_errors
@@ -86,7 +86,7 @@ def train_run(
     StateMismatchError, StoreError
         See `on_mismatch`; also when the data set is damaged or no space is left.
     DivergenceError
-        If the loss is not finite: what was checkpointed before stays.
+        If the loss is not finite: what was checkpointed before stays. Asked again in the same environment, at once.
     SystemExit
         With 143 after SIGTERM; the batch was finished and the state written.
     """
@@ -107,6 +107,7 @@ def train_run(
     }
     with space_errors(folder), exclusive(folder), Stop() as stop:
         run.remove_partial()
+        run.check_divergence(environment)
         state = resume(run, log, on_mismatch)
         if state is not None and state[0]["epoch"] == settings["epochs"]:
             history = run.write_history(state[1]["history"].tolist(), settings["recipe"], settings["epochs"])
@@ -114,7 +115,11 @@ def train_run(
             run.remove_superseded()
             log.info("already finished: all stored digests verified")
             return
-        _train(run, settings, factors, state, data, environment, chosen, stop, log)
+        try:
+            _train(run, settings, factors, state, data, environment, chosen, stop, log)
+        except DivergenceError as error:
+            run.record_divergence(environment, error)
+            raise
 
 
 def _train(
