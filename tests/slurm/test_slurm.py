@@ -14,8 +14,9 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,18 @@ from cluster import Cluster, wait_for
 from pipeline import REPOSITORY, Project
 
 from ncpipe import config as plan
-from ncpipe.stores import Store, read_json
-from ncpipe.train.loop import Stop, Trainer, load_split, train_run
+from ncpipe.stores import Store, at_work, read_json
+from ncpipe.train.loop import train_run
+from ncpipe.train.splits import load_split
+from ncpipe.train.stop import Stop
+from ncpipe.train.trainer import Trainer
 from ncpipe.verify import verify_results
 
 pytestmark = pytest.mark.slurm
 
 # One sample a batch: many steps, each of which ends soon after SIGTERM.
 RECIPE = {"batch": 1, "lr": 0.002, "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant"}
-SECONDS = 10
+SECONDS = 6
 
 
 def select(project: Project, epochs: int, seeds: list[int], **recipe: Any) -> list[str]:
@@ -90,26 +94,33 @@ def started(project: Project, *arguments: str, log: Path) -> Iterator[subprocess
         process.wait()
 
 
-def stopped(project: Project, *runs: str) -> list[tuple[int, str]]:
-    """Stop the process of each run when it has written its first state; its process and SLURM job, as its lock says.
+def when_begun(project: Project, actions: Mapping[str, Callable[[int, str], object]]) -> None:
+    """Stop the process of each run when it has written its first state, and do something to it: (process, SLURM job).
 
     SLURM lets a stopped process go on to end it: CONT, TERM, and KILL after `KillWait`.
     """
-    found: dict[str, tuple[int, str]] = {}
+    left = dict(actions)
 
-    def all_stopped() -> bool:
-        for run in runs:
-            if run not in found and (folder(project, run) / "state/state.npz").exists():
-                record = (folder(project, run) / "writer.lock").read_text()
+    def all_begun() -> bool:
+        for run in list(left):
+            where = folder(project, run)
+            if (where / "state/state.npz").exists() and at_work(where):
+                record = (where / "writer.lock").read_text()
                 owner = re.search(r"process (\d+), SLURM job (\d+)", record)
                 assert owner is not None, record
-                found[run] = int(owner[1]), owner[2]
-                os.kill(found[run][0], signal.SIGSTOP)
-        return len(found) == len(runs)
+                os.kill(int(owner[1]), signal.SIGSTOP)
+                assert not (where / "manifest.json").exists()
+                left.pop(run)(int(owner[1]), owner[2])
+        return not left
 
-    wait_for(all_stopped, 300, f"{runs} to begin")
-    assert not any((folder(project, run) / "manifest.json").exists() for run in runs)
-    return [found[run] for run in runs]
+    wait_for(all_begun, 600, f"{list(left)} to begin")
+
+
+def stopped(project: Project, run: str) -> tuple[int, str]:
+    """Process and SLURM job of a run, which has begun and is stopped."""
+    found: list[tuple[int, str]] = []
+    when_begun(project, {run: lambda *owner: found.append(owner)})
+    return found[0]
 
 
 def work_until_its_limit(cluster: Cluster, pid: int, job: str) -> None:
@@ -163,7 +174,7 @@ def test_the_whole_pipeline_in_few_jobs(project: Project, cluster: Cluster) -> N
     """Ten runs: ten training jobs, and one each for data, theory, metrics, and all that follows."""
     smoke = project.checkout / "config/smoke.yaml"
     before = submitted(cluster)
-    outcome = project.snakemake(*profile(project), configfile=smoke, timeout=900)
+    outcome = project.snakemake(*profile(project), configfile=smoke, timeout=1800)
     assert outcome.code == 0, outcome.text
     results = project.folder / "work/results-smoke"
     assert (results / "report/index.html").is_file()
@@ -179,21 +190,33 @@ def test_cancelled_timed_out_requeued_killed_and_hung_jobs_go_on(
     runs = select(project, epochs, [0, 1, 2, 3, 4])
     edit_profile(project, r"runtime: 240 \* attempt", "runtime: 1 * attempt")
     log = tmp_path / "snakemake.log"
+    cancelled, requeued, killed, hung, timed_out = runs
+    jobs: dict[str, str] = {}
+    work: list[Future[None]] = []
+
+    def act(run: str, pid: int, job: str) -> None:
+        jobs[run] = job
+        if run == cancelled:
+            cluster.call("scancel", job)
+        elif run == requeued:
+            cluster.call("scontrol", "requeue", job)
+        elif run == killed:
+            os.kill(pid, signal.SIGKILL)
+        elif run == timed_out:
+            work.append(pool.submit(work_until_its_limit, cluster, pid, job))
+
     with started(project, "--retries", "4", log=log) as process, ThreadPoolExecutor(1) as pool:
-        (_, cancelled), (_, requeued), (killed, _), (_, hung), timed_out = stopped(project, *runs)
-        working = pool.submit(work_until_its_limit, cluster, *timed_out)
-        cluster.call("scancel", cancelled)
-        cluster.call("scontrol", "requeue", requeued)
-        os.kill(killed, signal.SIGKILL)
-        wait_for(lambda: requeued in cluster.jobs("PD"), 60, "the requeued job")
-        cluster.call("scontrol", "update", f"JobId={requeued}", "StartTime=now")  # SLURM itself waits two minutes
+        when_begun(project, {run: partial(act, run) for run in runs})
+        wait_for(lambda: jobs[requeued] in cluster.jobs("PD"), 60, "the requeued job")
+        # SLURM itself waits two minutes.
+        cluster.call("scontrol", "update", f"JobId={jobs[requeued]}", "StartTime=now")
         train_here(project, runs, tmp_path / "whole")
-        working.result()
-        assert process.wait(timeout=900) == 0, log.read_text()
+        work[0].result()
+        assert process.wait(timeout=1200) == 0, log.read_text()
     states = dict(line.split() for line in cluster.call("squeue", "-h", "-t", "all", "-o", "%i %T").splitlines())
-    assert states[cancelled] == "CANCELLED"
-    assert states[hung] == states[timed_out[1]] == "TIMEOUT"
-    assert "Restarts=1" in cluster.call("scontrol", "show", "job", requeued)
+    assert states[jobs[cancelled]] == "CANCELLED"
+    assert states[jobs[hung]] == states[jobs[timed_out]] == "TIMEOUT"
+    assert "Restarts=1" in cluster.call("scontrol", "show", "job", jobs[requeued])
     for run in runs:
         assert "going on from epoch" in project.log(run), run
     assert_same(project, runs, tmp_path / "whole")
@@ -204,7 +227,7 @@ def test_the_gpu_request_reaches_the_job(project: Project, cluster: Cluster, tmp
     edit_profile(project, "gpu: 0 ", "gpu: 1 ")
     edit_profile(project, "# slurm_partition: gpu ", "slurm_partition: gpu ")
     with started(project, log=tmp_path / "log"):
-        ((pid, job),) = stopped(project, run)
+        pid, job = stopped(project, run)
         record = cluster.call("scontrol", "show", "job", job)
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     assert "Partition=gpu" in record
@@ -215,14 +238,14 @@ def test_the_gpu_request_reaches_the_job(project: Project, cluster: Cluster, tmp
 def test_the_controller_may_die_and_come_back(project: Project, cluster: Cluster, tmp_path: Path, epochs: int) -> None:
     (run,) = select(project, epochs, [0])
     with started(project, log=tmp_path / "log") as process:
-        ((pid, job),) = stopped(project, run)
+        pid, job = stopped(project, run)
         cluster.save_state(job)  # what it has not yet saved it does not know of afterwards
         cluster.kill_controller()
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=6)
         cluster.start_controller()
         os.kill(pid, signal.SIGCONT)
-        assert process.wait(timeout=300) == 0, (tmp_path / "log").read_text()
+        assert process.wait(timeout=600) == 0, (tmp_path / "log").read_text()
     assert "going on" not in project.log(run)  # the job itself noticed nothing
     assert read_json(folder(project, run) / "manifest.json")["epochs"][-1] == epochs
     assert job in cluster.jobs("CD")
@@ -241,13 +264,13 @@ def test_snakemake_killed_and_started_again_beside_its_old_job(
 ) -> None:
     (run,) = runs = select(project, epochs, [0])
     with started(project, log=tmp_path / "log"):
-        ((pid, job),) = stopped(project, run)
+        pid, job = stopped(project, run)
     locked = project.snakemake("train", *profile(project))
     assert locked.code == 1
     assert "--unlock" in locked.text
     assert project.snakemake("train", "--unlock").code == 0
     # Snakemake does not know of its old job and submits the run again: the second writer is refused.
-    refused = project.snakemake("train", *profile(project), "--retries", "0", timeout=300)
+    refused = project.snakemake("train", *profile(project), "--retries", "0")
     assert job in cluster.jobs("R")
     assert refused.code == 1
     assert re.search(rf"another writer is at work here: host \S+, process {pid}, SLURM job {job}", refused.text)
@@ -255,7 +278,7 @@ def test_snakemake_killed_and_started_again_beside_its_old_job(
     script = f"cd {project.folder / 'work'}\n{recovery_commands()}"
     subprocess.run(["bash", "-euc", script], check=True, timeout=120)
     assert job not in cluster.jobs("R", "CG")
-    outcome = project.snakemake("train", *profile(project), timeout=600)
+    outcome = project.snakemake("train", *profile(project))
     assert outcome.code == 0, outcome.text
     assert "going on from epoch" in project.log(run)
     train_here(project, runs, tmp_path / "whole")
