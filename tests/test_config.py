@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from ncpipe.config import (
     DEFAULT_CAP,
+    DEFAULT_FEATURE_PENALTY,
     STUDIES,
     Run,
     balanced_counts,
@@ -74,9 +75,10 @@ def test_default_and_smoke_are_valid() -> None:
     check(load_config(CHECKOUT / "config.yaml", CHECKOUT / "config/smoke.yaml"), SCHEMA)
 
 
-def test_paper_lacks_nothing_but_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["paper", "li2024"])
+def test_presets_lack_nothing_but_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
-    config = load_config(CHECKOUT / "config.yaml", CHECKOUT / "config/paper.yaml")
+    config = load_config(CHECKOUT / "config.yaml", CHECKOUT / f"config/{name}.yaml")
     assert problems(config) == [
         "datasets.mlab_mnist: resources/mnist: found nothing; allowed is a folder",
         "datasets.mlab_cifar10: resources/cifar-10-binary.tar.gz: missing; allowed are a folder and a .tar.gz archive",
@@ -107,7 +109,12 @@ SINGLE_FAULTS = {
     "misspelt key": (
         [("recipes", "cnn", "momemtum", 0.9)],
         ["recipes.cnn.momemtum: unknown key; did you mean 'momentum'? allowed: epochs, batch, lr, momentum, "
-         "weight_decay, schedule, checkpoints"],
+         "weight_decay, schedule, feature_penalty, checkpoints"],
+    ),
+    "a sum over the only batch": (
+        [("recipes", "ufm", "feature_penalty", "batch_sum")],
+        ["recipes.ufm.feature_penalty: found 'batch_sum' with batch full; it differs from per_sample in a short last "
+         "batch only, remove the key"],
     ),
     "unknown key without a near match": (
         [("runs", 0, "xyz", 1)],
@@ -682,6 +689,14 @@ def test_settings_of_a_run_hold_what_it_depends_on_and_nothing_else() -> None:
     assert data_spec(changed(others[-1]), "mlab_digits") != data_spec(DEFAULT, "mlab_digits")
 
 
+def test_the_default_feature_penalty_is_no_part_of_a_run() -> None:
+    run = Run("mlab_digits", "balanced", "cnn", 0)
+    before = train_settings(DEFAULT, run)
+    assert train_settings(changed(("recipes", "cnn", "feature_penalty", "per_sample")), run) == before
+    other = train_settings(changed(("recipes", "cnn", "feature_penalty", "batch_sum")), run)
+    assert other == {**before, "recipe": {**before["recipe"], "feature_penalty": "batch_sum"}}
+
+
 def test_sampling_touches_the_runs_of_its_setting_only() -> None:
     """Natural settings say nothing of sampling, so that runs made before there was any stay what they are."""
     name, run = "step-0.1-max-kappa", Run("mlab_digits", "step-0.1-max-kappa", "mlp", 0)
@@ -801,6 +816,7 @@ def test_default_configuration_shows_every_key_that_is_not_optional() -> None:
     # `counts` belongs to explicit settings, the others to residual networks and transformers: the default has none.
     assert unshown == {
         "settings.<name>.counts",
+        "recipes.<name>.feature_penalty",
         *(f"networks.<name>.{key}" for key in ("stem_stride", "patch", "depth", "heads")),
     }
     assert shown <= {key for key, _ in schema_keys(SCHEMA)}
@@ -834,5 +850,6 @@ def test_documented_defaults_are_the_defaults() -> None:
     assert documented["budget"] == "epochs"
     assert documented["sampling"] == "natural"
     assert setting_sampling({"profile": "balanced"}) is None
+    assert documented["feature_penalty"] == DEFAULT_FEATURE_PENALTY
     assert documented["cap"].startswith(f"{DEFAULT_CAP:g} with max_kappa;")
     assert run_epochs(DEFAULT, Run("mlab_digits", "step-0.1", "cnn", 0)) == DEFAULT["recipes"]["cnn"]["epochs"]

@@ -38,6 +38,7 @@ RESNETS = ("resnet18", "resnet34", "resnet50")
 OPTIONAL_NETWORK_KEYS = dict.fromkeys(RESNETS, ("stem_stride",))
 VGG_SIDE = 32  # pixels: five poolings halve it to 1
 DEFAULT_CAP = 2.0  # of sampling max_kappa
+DEFAULT_FEATURE_PENALTY = "per_sample"  # of a recipe
 
 
 STUDIES = ("phase", "critical", "ratios", "spectrum", "tagwise", "synthetic")
@@ -364,6 +365,11 @@ def _setting_problems(name: str, setting: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _recipe_problems(name: str, recipe: Mapping[str, Any]) -> Iterator[str]:
+    if recipe.get("feature_penalty") == "batch_sum" and recipe["batch"] == "full":
+        yield (
+            f"recipes.{name}.feature_penalty: found 'batch_sum' with batch full; it differs from per_sample in a short "
+            f"last batch only, remove the key"
+        )
     where, checkpoints = f"recipes.{name}.checkpoints", recipe["checkpoints"]
     if checkpoints == "log":
         return
@@ -600,6 +606,8 @@ def train_settings(config: Config, run: Run) -> dict[str, Any]:
     network = dict(config["networks"][run.network])
     recipe = dict(config["recipes"][network.pop("recipe")])
     planned, checkpoints = recipe.pop("epochs"), recipe.pop("checkpoints")
+    if recipe.get("feature_penalty") == DEFAULT_FEATURE_PENALTY:  # said or not, it is the same run
+        del recipe["feature_penalty"]
     epochs = run_epochs(config, run)
     sampling = setting_sampling(config["settings"][run.setting])
     return {

@@ -18,7 +18,7 @@ def batch_loss(
     targets : Tensor, shape (B, K)
         t_S of each sample: y / m (normalised) or y (raw).
     lambda_h : float
-        λ_H; the penalty is λ_H / 2 times the batch mean of ‖h‖², the same for every batch size.
+        λ_H; the penalty is λ_H / 2 times the batch mean of ‖h‖².
     weights : Tensor, shape (B,), optional
         Sampling weights ω_S of the samples, on loss and penalty; without them each weighs 1.
     """

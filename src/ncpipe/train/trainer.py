@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ncpipe.config import Run
+from ncpipe.config import DEFAULT_FEATURE_PENALTY, Run
 from ncpipe.errors import DivergenceError
 from ncpipe.streams import permutations, stream
 from ncpipe.train.networks import build_backbone, build_classifier
@@ -85,7 +85,8 @@ class Trainer:
             if stop.requested:
                 break
             features = self.backbone(inputs)
-            loss = batch_loss(self.classifier(features), features, targets, self.lambda_h, weights)
+            lambda_h = self._batch_lambda_h(len(targets))
+            loss = batch_loss(self.classifier(features), features, targets, lambda_h, weights)
             loss.backward()
             for group in self.groups:
                 group.step(rate, momentum)
@@ -98,6 +99,12 @@ class Trainer:
             raise self._diverged(f"the training loss is {mean}", self.epoch + 1)
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
         return mean
+
+    def _batch_lambda_h(self, samples: int) -> float:
+        """Penalty on each feature of a batch; a sum over the batch weighs those of a short one less, as Li do."""
+        if self.settings["recipe"].get("feature_penalty", DEFAULT_FEATURE_PENALTY) == "batch_sum":
+            return self.lambda_h * samples / self.batch
+        return self.lambda_h
 
     def _batches(self) -> Iterator[tuple[Tensor | slice, Tensor, Tensor | None]]:
         """Input of the backbone, targets and weights of each batch that is left of the epoch."""
