@@ -109,7 +109,7 @@ SINGLE_FAULTS = {
     "misspelt key": (
         [("recipes", "cnn", "momemtum", 0.9)],
         ["recipes.cnn.momemtum: unknown key; did you mean 'momentum'? allowed: epochs, batch, lr, momentum, "
-         "weight_decay, schedule, feature_penalty, checkpoints"],
+         "weight_decay, schedule, feature_penalty, checkpoints, features"],
     ),
     "a sum over the only batch": (
         [("recipes", "ufm", "feature_penalty", "batch_sum")],
@@ -349,9 +349,20 @@ SINGLE_FAULTS = {
         ["recipes.mlp.checkpoints: found [5, 0, 201]; allowed: epochs in increasing order",
          "recipes.mlp.checkpoints: found epoch 201; allowed: 0 to recipes.mlp.epochs = 200"],
     ),
+    "checkpoints every": (
+        [("recipes", "mlp", "checkpoints", {"every": 201}), ("recipes", "cnn", "checkpoints", {"evry": 5}),
+         ("recipes", "ufm", "checkpoints", {"every": 0})],
+        ["recipes.cnn.checkpoints: found a mapping; allowed: log or a list or {every: a whole number >= 1}",
+         "recipes.ufm.checkpoints: found a mapping; allowed: log or a list or {every: a whole number >= 1}",
+         "recipes.mlp.checkpoints.every: found 201; allowed: 1 to recipes.mlp.epochs = 200"],
+    ),
+    "features unknown": (
+        [("recipes", "mlp", "features", "float61")],
+        ["recipes.mlp.features: found 'float61' (text); did you mean 'float16'? allowed: float32, float16, moments"],
+    ),
     "checkpoints unknown": (
         [("recipes", "mlp", "checkpoints", "linear")],
-        ["recipes.mlp.checkpoints: found 'linear' (text); allowed: log or a list"],
+        ["recipes.mlp.checkpoints: found 'linear' (text); allowed: log or a list or {every: a whole number >= 1}"],
     ),
     "a seed twice": (
         [("runs", 0, "seeds", [1, 2, 1])],
@@ -656,6 +667,20 @@ def test_listed_checkpoints_scale_with_the_budget_and_end_with_the_last_epoch() 
     assert checkpoint_epochs([0, 1, 50, 100], 138, 100) == [0, 1, 69, 138]
 
 
+def test_checkpoints_every_so_many_epochs_have_both_ends() -> None:
+    assert checkpoint_epochs({"every": 40}, 100, 100) == [0, 40, 80, 100]
+    assert checkpoint_epochs({"every": 50}, 100, 100) == [0, 50, 100]
+    assert checkpoint_epochs({"every": 50}, 138, 100) == [0, 50, 100, 138]
+    assert checkpoint_epochs({"every": 1}, 3, 3) == [0, 1, 2, 3]
+
+
+def test_what_is_kept_of_features_is_part_of_a_run_only_where_it_is_not_the_default() -> None:
+    run = Run("mlab_digits", "balanced", "mlp", 0)
+    assert train_settings(changed(("recipes", "mlp", "features", "float32")), run) == train_settings(DEFAULT, run)
+    other = train_settings(changed(("recipes", "mlp", "features", "moments")), run)
+    assert other == {**train_settings(DEFAULT, run), "features": "moments"}
+
+
 def test_equal_steps_budget() -> None:
     """2,300 samples make 36 steps of 64, 1,670 make 27: 200 epochs become 200 * 36 / 27 = 266.7."""
     run = Run("mlab_digits", "step-0.1-equal-steps", "mlp", 0)
@@ -797,7 +822,7 @@ def test_every_object_of_the_schema_is_closed() -> None:
                 yield from objects(inner)
 
     found = list(objects(SCHEMA))
-    assert len(found) == 17
+    assert len(found) == 18
     assert all(fragment["additionalProperties"] is False for fragment in found if "object" in fragment["type"])
 
 
@@ -813,10 +838,11 @@ def test_documentation_says_which_keys_are_required() -> None:
 def test_default_configuration_shows_every_key_that_is_not_optional() -> None:
     shown = set(keys_of(DEFAULT))
     unshown = {key for key, _ in schema_keys(SCHEMA)} - shown
-    # `counts` belongs to explicit settings, the others to residual networks and transformers: the default has none.
+    # `counts` belongs to explicit settings, keys of networks to those that the default has none of.
     assert unshown == {
         "settings.<name>.counts",
         "recipes.<name>.feature_penalty",
+        "recipes.<name>.features",
         *(f"networks.<name>.{key}" for key in ("stem_stride", "patch", "depth", "heads")),
     }
     assert shown <= {key for key, _ in schema_keys(SCHEMA)}

@@ -39,6 +39,7 @@ OPTIONAL_NETWORK_KEYS = dict.fromkeys(RESNETS, ("stem_stride",))
 VGG_SIDE = 32  # pixels: five poolings halve it to 1
 DEFAULT_CAP = 2.0  # of sampling max_kappa
 DEFAULT_FEATURE_PENALTY = "per_sample"  # of a recipe
+DEFAULT_FEATURES = "float32"  # what a checkpoint keeps of the features
 
 
 STUDIES = ("phase", "critical", "ratios", "spectrum", "tagwise", "synthetic")
@@ -169,7 +170,7 @@ def _allowed(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
     if "const" in schema:
         return str(schema["const"])
     if "anyOf" in schema:
-        return " or ".join(_allowed(option, root) for option in schema["anyOf"])
+        return " or ".join(_alternative(option, root) for option in schema["anyOf"])
     kinds = schema.get("type", "a value")
     names = {
         "integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false",
@@ -181,6 +182,13 @@ def _allowed(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
     limits = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
     bounds = [f"{sign} {schema[key]}" for key, sign in limits.items() if key in schema]
     return f"{text} {' and '.join(bounds)}".strip()
+
+
+def _alternative(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
+    """One of several shapes in words; a small mapping is written out."""
+    if schema.get("type") != "object":
+        return _allowed(schema, root)
+    return f"{{{', '.join(f'{key}: {_allowed(inner, root)}' for key, inner in schema['properties'].items())}}}"
 
 
 def _resolve(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -372,6 +380,11 @@ def _recipe_problems(name: str, recipe: Mapping[str, Any]) -> Iterator[str]:
         )
     where, checkpoints = f"recipes.{name}.checkpoints", recipe["checkpoints"]
     if checkpoints == "log":
+        return
+    if isinstance(checkpoints, Mapping):
+        if checkpoints["every"] > recipe["epochs"]:
+            allowed = f"1 to recipes.{name}.epochs = {recipe['epochs']}"
+            yield f"{where}.every: found {checkpoints['every']}; allowed: {allowed}"
         return
     if checkpoints != sorted(checkpoints):
         yield f"{where}: found {checkpoints}; allowed: epochs in increasing order"
@@ -578,11 +591,14 @@ def sampling_file(config: Config, dataset: str, setting: str, objective: str) ->
     return f"{config['results']}/theory/{dataset}/{setting}/sampling/{target}.json"
 
 
-def checkpoint_epochs(checkpoints: str | Sequence[int], epochs: int, planned: int) -> list[int]:
-    """Epochs to checkpoint: two per doubling (``log``) or the list, scaled where a step budget changed the epochs.
+def checkpoint_epochs(checkpoints: str | Mapping[str, int] | Sequence[int], epochs: int, planned: int) -> list[int]:
+    """Epochs to checkpoint: two per doubling (``log``), every n (``{every: n}``), or the list.
 
-    The last epoch is always one of them, and so is epoch 0 under ``log``.
+    A list is scaled where a step budget changed the epochs. The last epoch is always one of them, and so is epoch 0
+    but for a list that leaves it out.
     """
+    if isinstance(checkpoints, Mapping):
+        return sorted({*range(0, epochs, checkpoints["every"]), epochs})
     if checkpoints == "log":
         powers = (round(2 ** (i / 2)) for i in range(2 * epochs.bit_length() + 1))
         return sorted({0, epochs, *(e for e in powers if e < epochs)})
@@ -608,6 +624,7 @@ def train_settings(config: Config, run: Run) -> dict[str, Any]:
     planned, checkpoints = recipe.pop("epochs"), recipe.pop("checkpoints")
     if recipe.get("feature_penalty") == DEFAULT_FEATURE_PENALTY:  # said or not, it is the same run
         del recipe["feature_penalty"]
+    features = recipe.pop("features", DEFAULT_FEATURES)
     epochs = run_epochs(config, run)
     sampling = setting_sampling(config["settings"][run.setting])
     return {
@@ -619,6 +636,7 @@ def train_settings(config: Config, run: Run) -> dict[str, Any]:
         **({} if sampling is None else {"sampling": sampling}),
         "epochs": epochs,
         "checkpoints": checkpoint_epochs(checkpoints, epochs, planned),
+        **({} if features == DEFAULT_FEATURES else {"features": features}),
         "seed": run.seed,
     }
 

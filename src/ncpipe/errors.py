@@ -39,5 +39,9 @@ class StateMismatchError(StoreError):
     """A resume state belongs to other settings or other data."""
 
 
+class RangeError(NcpipeError):
+    """A value does not fit in the dtype that it is to be stored in."""
+
+
 class DivergenceError(NcpipeError):
     """The training loss is no longer finite."""

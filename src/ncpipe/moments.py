@@ -15,6 +15,7 @@ import numpy as np
 # Rows summed in the precision of the features before float64 takes over: so few that the sum's rounding stays below
 # that of the float32 features themselves.
 _SUM_ROWS = 32
+PREDICTION_STEPS = 65535  # of a prediction in 16 bits
 _SCATTER_ROWS = 256  # so few that a block of deviations stays in the cache
 
 
@@ -139,3 +140,16 @@ def moments(features: np.ndarray, label_set: np.ndarray, multiplicity: np.ndarra
     basis = span(prototypes[singles])
     scatter = within_class_scatter(features, [rows[s] for s in singles], prototypes[singles], basis)
     return Moments(prototypes, basis, scatter)
+
+
+def pack_predictions(probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities, shape (N, K), in 16 bits each: off by at most 1 / (2 `PREDICTION_STEPS`).
+
+    Their total variation from anything, and its root mean square, is off by at most K / (4 `PREDICTION_STEPS`).
+    """
+    return np.rint(probabilities * PREDICTION_STEPS).astype(np.uint16)
+
+
+def unpack_predictions(packed: np.ndarray) -> np.ndarray:
+    """Probabilities, float64, of what `pack_predictions` made."""
+    return packed / PREDICTION_STEPS

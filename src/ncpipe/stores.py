@@ -30,7 +30,7 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.sync import sync
 
-from ncpipe.errors import InputError, LockedError, StoreError
+from ncpipe.errors import InputError, LockedError, RangeError, StoreError
 
 FORMAT_VERSION = 1
 _STATIC_CHUNK_BYTES = 1 << 24
@@ -182,10 +182,16 @@ class EpochWriter:
         return np.asarray(self._arrays["finished"][...]).astype(bool)
 
     def write(self, index: int, values: Mapping[str, np.ndarray]) -> None:
-        """Write all arrays of the epoch at position `index`."""
+        """Write all arrays of the epoch at position `index`.
+
+        Raises
+        ------
+        RangeError
+            If a finite value does not fit in its array's dtype; nothing of the epoch has been written then.
+        """
         if set(values) != set(self._names):
             raise ValueError(f"expected the arrays {self._names}, got {sorted(values)}")
-        whole = {name: np.asarray(values[name], dtype=self._arrays[name].dtype) for name in self._names}
+        whole = {name: self._cast(index, name, np.asarray(values[name])) for name in self._names}
         for name, value in whole.items():
             expected = self._arrays[name].shape[1:]
             if value.shape != expected:
@@ -198,6 +204,21 @@ class EpochWriter:
         finished[index] = True
         self._arrays["finished"][...] = finished.astype(np.uint8)
         self.finished = finished
+
+    def _cast(self, index: int, name: str, values: np.ndarray) -> np.ndarray:
+        """Values in the dtype of their array, rounded where it is narrower; a finite value never becomes infinite."""
+        dtype = self._arrays[name].dtype
+        with np.errstate(over="ignore"):
+            cast = values.astype(dtype, copy=False)
+        if dtype.kind == "f" and dtype.itemsize < values.dtype.itemsize:
+            lost = np.isinf(cast) & np.isfinite(values)
+            if lost.any():
+                epoch, largest = int(self._arrays["epoch"][index]), float(np.abs(values[lost]).max())
+                raise RangeError(
+                    f"{self._path}: epoch {epoch}, array {name}: {int(lost.sum())} values, up to {largest:.6g}, do not "
+                    f"fit in {dtype} (at most {float(np.finfo(dtype).max):g}); nothing of this epoch was written"
+                )
+        return cast
 
     async def _write_chunks(self, index: int, values: Mapping[str, np.ndarray]) -> None:
         # All in one visit to Zarr's own thread: going there for each array took twice as long, more on a busy machine.

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy
-import xarray as xr
 
 import ncpipe
 from ncpipe.collapse.optimality import (
@@ -23,16 +22,16 @@ from ncpipe.collapse.optimality import (
     weakest_margin,
 )
 from ncpipe.collapse.record import QUANTITIES, SPLITS, Place, Record, flatten
+from ncpipe.collapse.run import RUN_KEYS, OpenRun
 from ncpipe.collapse.theory import REFERENCES, Reference, ReferenceName, Theory, read_theory
-from ncpipe.errors import InputError, StoreError
-from ncpipe.labels import LabelDistribution, contrast_classes
+from ncpipe.errors import StoreError
+from ncpipe.labels import contrast_classes
 from ncpipe.metrics import (
     VARIANTS,
     Condensed,
     UndefinedMetric,
     angle_metric,
     collapsed,
-    condense,
     nc1,
     nc2_h,
     nc2_w,
@@ -40,100 +39,19 @@ from ncpipe.metrics import (
     weakest_contrast,
     weakest_logits,
 )
-from ncpipe.moments import group_means, groups
-from ncpipe.naming import label_set_name
 from ncpipe.objective import (
-    Objective,
     Terms,
-    has_signed_features,
-    network_logits,
-    network_terms,
     objective_terms,
     prediction_sigma,
     radius,
     softmax,
 )
-from ncpipe.refit import refit_classifier
 from ncpipe.stores import Array, Store, read_json, write_manifest, write_store
 from ncpipe.synthesis import fit_synthesis, geometry_bound, single_prototypes, tagwise_residuals
 from ncpipe.tables import METRICS, OPTIMUM, SYNTHESIS, write_table
 
-RUN_KEYS = ("dataset", "setting", "network", "seed")
-
-# A recorded objective may differ from the one computed here by rounding only; more means that features, labels and
-# settings do not belong together.
-_AGREEMENT = 1e-6
-
 # A residual direction counts as missing in the classifier where σ(R)/λ is above 1 by more than this.
 _STATIONARY = 1e-3
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """The samples of one split: their label sets and which each carries.
-
-    Parameters
-    ----------
-    distribution : LabelDistribution
-    label_set : ndarray of int, shape (N,)
-        Position in `distribution`.
-    weights : ndarray, shape (S,)
-        Sampling weights ω_S of training, 1 where it has none: for what training minimises, never for geometry.
-    """
-
-    distribution: LabelDistribution
-    label_set: np.ndarray
-    weights: np.ndarray
-
-    @property
-    def factors(self) -> np.ndarray:
-        """Sampling weight of each sample, shape (N,)."""
-        return self.weights[self.label_set]
-
-    @property
-    def sampled(self) -> LabelDistribution:
-        """The labels as training sees them: q_S N samples of each label set."""
-        d = self.distribution
-        return LabelDistribution(d.indicator, d.counts * self.weights, d.class_names)
-
-
-def split_samples(
-    label_sets: np.ndarray, label_set: np.ndarray, class_names: Sequence[str], weights: np.ndarray | None = None
-) -> Samples:
-    """Label distribution of a split and each sample's position in it.
-
-    Parameters
-    ----------
-    label_sets : ndarray, shape (S_all, K)
-        Multi-hot rows of the store.
-    label_set : ndarray of int, shape (N,)
-        Row of each sample.
-    class_names : sequence of str
-    weights : ndarray, shape (S_all,), optional
-        Sampling weights ω_S of training.
-
-    Raises
-    ------
-    InputError
-        If a sample has no label.
-    """
-    counts = np.bincount(label_set, minlength=len(label_sets))
-    present = np.flatnonzero(counts)
-    members = [tuple(np.flatnonzero(label_sets[row]).tolist()) for row in present]
-    if () in members:
-        raise InputError("label sets: found samples without a label; the terminal objective is not defined for them")
-    distribution = LabelDistribution.from_counts(
-        {s: float(counts[row]) for s, row in zip(members, present, strict=True)},
-        label_sets.shape[1],
-        class_names=class_names,
-    )
-    position = {s: p for p, s in enumerate(distribution.label_sets)}
-    lookup = np.full(len(label_sets), -1)
-    lookup[present] = [position[s] for s in members]
-    ordered = np.ones(len(present))
-    if weights is not None:
-        ordered[lookup[present]] = weights[present]
-    return Samples(distribution, lookup[label_set], ordered)
 
 
 def geometry_metrics(record: Record, place: Place, condensed: Condensed, weight: np.ndarray, bias: np.ndarray) -> None:
@@ -295,78 +213,6 @@ def reference_bound(theory: Theory, name: ReferenceName) -> float:
     return bound
 
 
-class _Run:
-    """A finished or live training run, opened: its samples by split, and its epochs one at a time."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.store = Store(folder / "features.zarr")
-        if not self.store.epochs:
-            raise InputError(f"{folder}: no epoch is finished yet; there is nothing to analyse")
-        manifest = folder / "manifest.json"
-        self.digest = self.store.digest()
-        if manifest.exists() and (expected := read_json(manifest).get("store_digest")) != self.digest:
-            raise StoreError(
-                f"{self.store.path}: is not the store that {manifest} describes ({expected}); train it again"
-            )
-        attributes = self.store.attrs
-        self.identity = {key: attributes[key] for key in RUN_KEYS}
-        self.class_names = [str(name) for name in attributes["class_names"]]
-        self.objective = Objective.from_config(attributes["objective"])
-        self.reference: ReferenceName = "convex" if has_signed_features(attributes["architecture"]) else "relu"
-        static = self.store.static()
-        label_sets = static["label_sets"].to_numpy()
-        self.weighted = "label_set_weight" in static
-        weights = {"train": static["label_set_weight"].to_numpy()} if self.weighted else {}
-        self.samples = {
-            split: split_samples(label_sets, static[f"label_set_{split}"].values, self.class_names, weights.get(split))
-            for split in SPLITS
-            if f"label_set_{split}" in static
-        }
-
-    def matches(self, theory: Theory, path: Path) -> None:
-        """Raise InputError unless the theory is about this run's labels and objective."""
-        train = self.samples["train"]
-        own, theirs = train.distribution.as_counts(), theory.natural.as_counts()
-        if own != theirs:
-            odd = sorted(s for s in {*own, *theirs} if own.get(s) != theirs.get(s))
-            name = label_set_name(odd[0], self.class_names)
-            raise InputError(
-                f"{path}: is about other labels than {self.folder}: label set {name} has {theirs.get(odd[0], 0):g} "
-                f"samples there and {own.get(odd[0], 0):g} here"
-            )
-        if not np.allclose(train.sampled.counts, theory.distribution.counts, rtol=_AGREEMENT, atol=0):
-            raise InputError(f"{path}: is about other sampling weights than {self.folder} was trained with")
-        if theory.objective != self.objective:
-            raise InputError(f"{path}: objective {theory.objective}; {self.folder} was trained with {self.objective}")
-
-    def epoch(self, epoch: int) -> xr.Dataset:
-        """Load one epoch, having checked that its features can be what they should be."""
-        data = self.store.epoch(epoch)
-        for name in ("features_train", "features_test", "classifier_weight", "classifier_bias"):
-            if name not in data:
-                continue
-            values = data[name].to_numpy()
-            # The sum is finite only if every value is, and cheaper than looking at each.
-            if not np.isfinite(values.sum(dtype=np.float64)):
-                bad = int(values.size - np.isfinite(values).sum())
-                raise InputError(f"{self.store.path}: epoch {epoch}, array {name}: {bad} values are not finite")
-            if self.reference == "relu" and name.startswith("features") and values.min() < 0:
-                raise InputError(
-                    f"{self.store.path}: epoch {epoch}, array {name}: {int((values < 0).sum())} values are negative; "
-                    f"the features of this architecture are compared with an optimum for features >= 0"
-                )
-        return data
-
-
-def _check_objective(run: _Run, epoch: int, recorded: float, computed: float) -> None:
-    if abs(recorded - computed) > _AGREEMENT * abs(computed):
-        raise InputError(
-            f"{run.store.path}: epoch {epoch}: training recorded the objective {recorded:.9g}; features, labels "
-            f"and settings give {computed:.9g}"
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class _Epoch:
     """What is kept of an epoch beside its metrics."""
@@ -385,30 +231,21 @@ def _contrast(rows: np.ndarray) -> np.ndarray:
         return np.full(len(rows), np.nan)
 
 
-def _analyse_epoch(run: _Run, theory: Theory, record: Record, epoch: int) -> _Epoch:
-    data, place = run.epoch(epoch), {"epoch": epoch}
-    weight = data["classifier_weight"].to_numpy().astype(np.float64)
-    bias = data["classifier_bias"].to_numpy().astype(np.float64)
+def _analyse_epoch(run: OpenRun, theory: Theory, record: Record, epoch: int) -> _Epoch:
+    checkpoint, place = run.checkpoint(epoch), {"epoch": epoch}
+    weight, terms, train = checkpoint.weight, checkpoint.terms, run.samples["train"]
     classifier_metrics(record, place, weight)
     prototypes = {}
-    for split, samples in run.samples.items():
-        at = {**place, "split": split}
-        condensed = condense(data[f"features_{split}"].to_numpy(), samples.label_set, samples.distribution)
-        geometry_metrics(record, at, condensed, weight, bias)
+    for split in run.samples:
+        at, condensed = {**place, "split": split}, checkpoint.condensed(split)
+        geometry_metrics(record, at, condensed, weight, checkpoint.bias)
         for name in ("error", "score"):
-            record.keep(name, at, float(data[f"{name}_{split}"]))
+            record.keep(name, at, checkpoint.scalar(f"{name}_{split}"))
         prototypes[split] = condensed.prototypes
-
-    train, features = run.samples["train"], data["features_train"].to_numpy()
-    terms = network_terms(
-        weight, bias, features, label_set=train.label_set, multi_hot=train.distribution.multi_hot(),
-        objective=run.objective, factors=train.factors,
-    )  # fmt: skip
-    _check_objective(run, epoch, float(data["objective"]), terms.total)
-    probabilities = softmax(network_logits(weight, bias, features))  # (N, K)
-    optimality_metrics(record, place, terms, probabilities, train.label_set, theory, run.reference, train.factors)
-    averaged = group_means(probabilities, groups(train.label_set, len(train.distribution.counts)))  # (S, K)
-    residuals = spectral_metrics(record, place, averaged, terms.total, theory, run.reference)
+    optimality_metrics(
+        record, place, terms, checkpoint.predictions, train.label_set, theory, run.reference, train.factors
+    )
+    residuals = spectral_metrics(record, place, checkpoint.mean_predictions, terms.total, theory, run.reference)
     return _Epoch(
         prototypes["train"].astype(np.float32),
         _contrast(single_prototypes(prototypes["train"], train.distribution)),
@@ -417,19 +254,14 @@ def _analyse_epoch(run: _Run, theory: Theory, record: Record, epoch: int) -> _Ep
     )
 
 
-def _analyse_end(run: _Run, theory: Theory, record: Record) -> list[dict[str, Any]]:
+def _analyse_end(run: OpenRun, theory: Theory, record: Record) -> list[dict[str, Any]]:
     """Split the last epoch's gap and fit its synthesis weights; returns the synthesis records."""
-    data, train = run.epoch(run.store.epochs[-1]), run.samples["train"]
-    weight, features = data["classifier_weight"].to_numpy(), data["features_train"].to_numpy()
-    prototypes = condense(features, train.label_set, train.distribution).prototypes
+    checkpoint, train = run.checkpoint(run.store.epochs[-1]), run.samples["train"]
+    prototypes = checkpoint.condensed("train").prototypes
     parts = ("classifier", "scatter", "prototypes", "slack")
-    refit = refit_classifier(
-        weight, data["classifier_bias"].to_numpy(), features, label_set=train.label_set,
-        multi_hot=train.distribution.multi_hot(), objective=run.objective, factors=train.factors,
-    )  # fmt: skip
     try:
         split = split_gap(
-            refit, prototypes=prototypes, distribution=train.sampled, objective=run.objective,
+            checkpoint.refit(), prototypes=prototypes, distribution=train.sampled, objective=run.objective,
             bound=reference_bound(theory, run.reference),
         )  # fmt: skip
     except UndefinedMetric as reason:
@@ -440,10 +272,10 @@ def _analyse_end(run: _Run, theory: Theory, record: Record) -> list[dict[str, An
             record.keep(f"gap_{part}", {}, getattr(split, part))
         if np.isnan(split.slack):
             record.lack("gap_slack", {}, "a free bias has no strong convexity to certify the parts with")
-    return fit_synthesis(prototypes, weight, train.distribution)
+    return fit_synthesis(prototypes, checkpoint.weight, train.distribution)
 
 
-def _absences(record: Record, run: _Run, multiplicities: Sequence[int]) -> None:
+def _absences(record: Record, run: OpenRun, multiplicities: Sequence[int]) -> None:
     """Say which splits and which of their multiplicities are not there."""
     for name, quantity in QUANTITIES.items():
         for split in SPLITS if "split" in quantity.dims else ():
@@ -478,7 +310,7 @@ def analyse_run(run_folder: Path, theory_path: Path, output_folder: Path, log: l
     StoreError
         If a file or store is missing or damaged.
     """
-    run, theory, record = _Run(run_folder), read_theory(theory_path), Record()
+    run, theory, record = OpenRun(run_folder), read_theory(theory_path), Record()
     run.matches(theory, theory_path)
     epochs: list[_Epoch] = []
     for number in run.store.epochs:
@@ -538,7 +370,7 @@ def _stacked(epochs: Sequence[_Epoch]) -> dict[str, Array]:
     }
 
 
-def _attributes(run: _Run, record: Record, last: _Epoch, synthesis: list[dict[str, Any]]) -> dict[str, Any]:
+def _attributes(run: OpenRun, record: Record, last: _Epoch, synthesis: list[dict[str, Any]]) -> dict[str, Any]:
     classes, width = run.samples["train"].distribution.classes, last.prototypes.shape[1]
     notes = []
     if width < classes - 1:

@@ -13,7 +13,6 @@ import numpy as np
 
 from ncpipe.datasets import DataSplit
 from ncpipe.errors import DivergenceError, StateMismatchError, StoreError
-from ncpipe.naming import LabelSet
 from ncpipe.stores import (
     Array,
     EpochArray,
@@ -26,8 +25,8 @@ from ncpipe.stores import (
     write_json,
     write_manifest,
 )
+from ncpipe.train.keep import Keep
 from ncpipe.train.optimiser import learning_rate
-from ncpipe.train.splits import label_set_weight
 from ncpipe.train.state import load_state
 from ncpipe.train.trainer import Trainer
 
@@ -162,14 +161,15 @@ def create_store(
     run: RunFiles,
     settings: Mapping[str, Any],
     trainer: Trainer,
+    keep: Keep,
     train: DataSplit,
     test: DataSplit | None,
-    factors: Mapping[LabelSet, float] | None,
+    weights: np.ndarray | None,
 ) -> EpochWriter:
     """Lay the store of a run out: every array of every checkpoint, and the labels they belong to."""
     width, classes = trainer.classifier.in_features, trainer.classifier.out_features
-    arrays = {
-        "features_train": EpochArray(("train_sample", "feature"), (len(train.label_set), width), "float32", "features"),
+    arrays = keep.arrays("train", width)
+    arrays |= {
         "classifier_weight": EpochArray(("class", "feature"), (classes, width), "float32", "classifier weight"),
         "classifier_bias": EpochArray(("class",), (classes,), "float32", "classifier bias"),
     } | {name: EpochArray((), (), "float64", text) for name, text in SCALARS.items()}
@@ -177,12 +177,10 @@ def create_store(
         "label_sets": Array(("label_set", "class"), train.label_sets, "multi-hot label sets"),
         "label_set_train": Array(("train_sample",), train.label_set, "label set of each training sample"),
     }
-    if factors is not None:
-        weight, text = label_set_weight(train.label_sets, factors), "sampling weight of each training sample"
-        static["label_set_weight"] = Array(("label_set",), weight, text)
+    if weights is not None:
+        static["label_set_weight"] = Array(("label_set",), weights, "sampling weight of each training sample")
     if test is not None:
-        sizes = (len(test.label_set), width)
-        arrays["features_test"] = EpochArray(("test_sample", "feature"), sizes, "float32", "features")
+        arrays |= keep.arrays("test", width)
         arrays |= {name: EpochArray((), (), "float64", text) for name, text in TEST_SCALARS.items()}
         static["label_set_test"] = Array(("test_sample",), test.label_set, "label set of each test sample")
     attributes = {
@@ -190,7 +188,7 @@ def create_store(
         "objective": settings["objective"],
         "architecture": settings["network"]["architecture"],
         "class_names": list(train.class_names),
-    } | ({} if factors is None else {"sampling": settings["sampling"]})
+    } | ({} if weights is None else {"sampling": settings["sampling"]})
     return EpochWriter.create(
         run.store, epochs=settings["checkpoints"], arrays=arrays, static=static, attributes=attributes
     )

@@ -24,7 +24,8 @@ from ncpipe.progress import Progress, clock
 from ncpipe.stores import EpochWriter, differences, exclusive, hash_json, space_errors
 from ncpipe.train import TRAIN_VERSION
 from ncpipe.train.files import RunFiles, create_store, resume
-from ncpipe.train.splits import load_split, read_factors
+from ncpipe.train.keep import Keep
+from ncpipe.train.splits import label_set_weight, load_split, read_factors
 from ncpipe.train.state import save_state
 from ncpipe.train.stop import Stop
 from ncpipe.train.trainer import Trainer
@@ -64,8 +65,9 @@ def train_run(
     ----------
     settings : mapping
         ``run`` (dataset, setting, network, seed), ``network``, ``recipe``, ``objective``, ``counts`` ({label set name:
-        samples}), ``epochs``, ``checkpoints``, ``seed``, and ``sampling`` (method, cap) for a setting that weights its
-        label sets: plain values, see `ncpipe.config.train_settings`.
+        samples}), ``epochs``, ``checkpoints``, ``seed``; ``features`` where a checkpoint keeps others than float32;
+        ``sampling`` (method, cap) for a setting that weights its label sets: plain values, see
+        `ncpipe.config.train_settings`.
     data, folder : Path
         The data set's folder and this run's folder.
     sampling : Path, optional
@@ -87,6 +89,8 @@ def train_run(
         See `on_mismatch`; also when the data set is damaged or no space is left.
     DivergenceError
         If the loss is not finite: what was checkpointed before stays. Asked again in the same environment, at once.
+    RangeError
+        If a feature does not fit in the dtype that is kept; likewise.
     SystemExit
         With 143 after SIGTERM; the batch was finished and the state written.
     """
@@ -136,10 +140,13 @@ def _train(
     train, train_data = load_split(data, "train", settings, device, factors)
     trainer = Trainer(settings, train, device)
     test, test_data = (None, None) if trainer.free else load_split(data, "test", settings, device)
+    label_set = {"train": train_data.label_set} | ({} if test_data is None else {"test": test_data.label_set})
+    weights = None if factors is None else label_set_weight(train_data.label_sets, factors)
+    keep = Keep(settings, train_data.label_sets, label_set, weights)
     checkpoints, epochs, name = settings["checkpoints"], settings["epochs"], Run(**settings["run"]).name
 
     if state is None:
-        writer = create_store(run, settings, trainer, train_data, test_data, factors)
+        writer = create_store(run, settings, trainer, keep, train_data, test_data, weights)
         losses: list[float] = []
     else:
         header, arrays = state
@@ -156,7 +163,7 @@ def _train(
         save_state(run.state, header, trainer.state_arrays() | progress_arrays)
 
     def checkpoint() -> None:
-        writer.write(checkpoints.index(trainer.epoch), trainer.checkpoint(test))
+        writer.write(checkpoints.index(trainer.epoch), keep.values(trainer.epoch, trainer.checkpoint(test)))
         save()
 
     if state is None and 0 in checkpoints:
