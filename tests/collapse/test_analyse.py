@@ -16,10 +16,10 @@ from ncpipe.collapse.analyse import (
     analyse_run,
     metric_rows,
     open_metrics,
-    split_samples,
     summarise,
 )
 from ncpipe.collapse.record import QUANTITIES
+from ncpipe.collapse.run import split_samples
 from ncpipe.errors import InputError, StoreError
 from ncpipe.objective import objective_terms, residual_matrix, softmax
 from ncpipe.stores import Store, read_json, write_json
