@@ -90,7 +90,7 @@ def train_run(
     DivergenceError
         If the loss is not finite: what was checkpointed before stays. Asked again in the same environment, at once.
     RangeError
-        If a feature does not fit in the dtype that is kept; likewise.
+        If a feature does not fit in the dtype that is kept; what was checkpointed before stays.
     SystemExit
         With 143 after SIGTERM; the batch was finished and the state written.
     """
