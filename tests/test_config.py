@@ -80,8 +80,10 @@ def test_presets_lack_nothing_but_their_files(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     config = load_config(CHECKOUT / "config.yaml", CHECKOUT / f"config/{name}.yaml")
     assert problems(config) == [
-        "datasets.mlab_mnist: resources/mnist: found nothing; allowed is a folder",
-        "datasets.mlab_cifar10: resources/cifar-10-binary.tar.gz: missing; allowed are a folder and a .tar.gz archive",
+        "datasets.mlab_mnist: resources/mnist: missing; allowed is the path where the files of mnist lie, "
+        "ncpipe fetch mnist downloads them",
+        "datasets.mlab_cifar10: resources/cifar-10-binary.tar.gz: missing; allowed is the path where the files of "
+        "cifar10 lie, ncpipe fetch cifar10 downloads them",
     ]
     (runs,) = {(run.network, len(plan_runs(config))) for run in plan_runs(config)}
     assert runs == ("resnet18", 2 * 3 * 5)
@@ -462,7 +464,10 @@ def test_files_are_asked_for_only_where_a_run_uses_them() -> None:
     mnist = {**DIGITS, "base": "mnist", "folder": "no/such/folder"}
     assert problems(changed(("datasets", "mlab_mnist", mnist))) == []
     config = changed(("datasets", "mlab_mnist", mnist), ("runs", 0, "datasets", ["mlab_digits", "mlab_mnist"]))
-    assert problems(config) == ["datasets.mlab_mnist: no/such/folder: found nothing; allowed is a folder"]
+    assert problems(config) == [
+        "datasets.mlab_mnist: no/such/folder: missing; allowed is the path where the files of mnist lie, "
+        "ncpipe fetch mnist downloads them"
+    ]
 
 
 def test_images_of_idx_files_are_counted(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import NoReturn
 from ncpipe.errors import NcpipeError
 from ncpipe.jobs import REFUSALS
 
-COMMANDS = ("train", "collapse", "theory")
+COMMANDS = ("data", "train", "collapse", "theory")
 EXIT_FAULT, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 

@@ -182,14 +182,14 @@ def test_wrong_gzip_checksum_is_seen(tmp_path):
 
 
 def test_missing_folder_and_files(tmp_path):
-    with pytest.raises(InputError, match=r"absent: found nothing; allowed is a folder"):
+    with pytest.raises(InputError, match=r"absent: missing; allowed is .* ncpipe fetch mnist downloads them"):
         load_base("mnist", str(tmp_path / "absent"), 0)
     with pytest.raises(InputError, match=r"train-labels-idx1-ubyte: missing; allowed are .* and .*\.gz in"):
         load_base("mnist", str(tmp_path), 0)
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file: found a file; allowed is a folder"):
         base_capacity("fashion_mnist", str(tmp_path / "file"))
-    with pytest.raises(InputError, match=r"gone: missing; allowed are a folder and a \.tar\.gz archive"):
+    with pytest.raises(InputError, match=r"gone: missing; allowed is .* ncpipe fetch cifar10 downloads them"):
         base_capacity("cifar10", str(tmp_path / "gone"))
     with pytest.raises(InputError, match=r"and 0 archives cifar-10-binary\*\.tar\.gz; allowed is exactly one of these"):
         load_base("cifar10", str(tmp_path), 0)

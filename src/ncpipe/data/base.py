@@ -1,4 +1,4 @@
-"""Base images: single-label images of ten classes, split into train and test, behind one small interface."""
+"""Base images: single-label images, split into train and test, behind one small interface."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ncpipe.data import readers
+from ncpipe.data import readers, svhn
 from ncpipe.data.registry import BaseSet, folder_of, known_base_set
 from ncpipe.datasets import Split
 from ncpipe.errors import InputError
@@ -16,6 +16,8 @@ from ncpipe.stores import digest_values
 from ncpipe.streams import permutations, stream
 
 SPLITS: tuple[Split, Split] = ("train", "test")
+
+_Part = tuple[np.ndarray, np.ndarray, np.ndarray]  # images, labels and positions of a split
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +29,8 @@ class BaseImages:
     train_images, test_images : ndarray, shape (n, H, W, C), uint8
     train_labels, test_labels : ndarray, shape (n,), uint8
     train_index, test_index : ndarray, shape (n,), int64
-        Position of each image in the base set's own order: within the official split where there is one, else within
-        the whole set (train and test positions are then disjoint).
+        Position of each image in the base set's own order: within the official split where there is one (images that
+        are left out keep their number), else within the whole set (train and test positions are then disjoint).
     class_names : tuple of str
     """
 
@@ -40,7 +42,7 @@ class BaseImages:
     test_index: np.ndarray
     class_names: tuple[str, ...]
 
-    def part(self, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def part(self, split: Split) -> _Part:
         """Images, labels and index of one split."""
         if split == "train":
             return self.train_images, self.train_labels, self.train_index
@@ -58,16 +60,18 @@ class BaseImages:
 def load_base(base: str, folder: str | None, seed: int) -> BaseImages:
     """Load a base set.
 
-    Sets with an official test split (mnist, fashion_mnist, cifar10) keep it, whole and in file order. The others
-    (digits, mnist5k) are split by `seed`, equally for each class: with n the size of the smallest class, n // 5
-    test images and n - n // 5 train images; what a larger class has beyond n is not used.
+    Sets with an official test split (mnist, fashion_mnist, cifar10, svhn) keep it, whole and in file order, but for
+    the digit 0 of svhn, which is dropped as Li, Li, Wang, Qu (ICML 2024) drop it. The others (digits, mnist5k) are
+    split by `seed`, equally for each class: with n the size of the smallest class, n // 5 test images and n - n // 5
+    train images; what a larger class has beyond n is not used.
 
     Parameters
     ----------
     base : str
         A key of `registry.BASE_SETS`.
     folder : str or None
-        Where the files lie (mnist, fashion_mnist: the IDX files, plain or gz; cifar10: see `readers.find_cifar10`).
+        Where the files lie (mnist, fashion_mnist: the IDX files, plain or gz; cifar10: see `readers.find_cifar10`;
+        svhn: the two files of cropped digits).
     seed : int
         Of the split, where there is no official one.
 
@@ -82,17 +86,14 @@ def load_base(base: str, folder: str | None, seed: int) -> BaseImages:
     if base == "mnist5k":
         return _split_by_seed(*_mnist5k(), known, seed)
     path = folder_of(base, folder)
-    parts = _cifar10(path, known) if base == "cifar10" else [_idx(path, split, known) for split in ("train", "t10k")]
-    (train_images, train_labels), (test_images, test_labels) = parts
-    return BaseImages(
-        train_images=train_images,
-        train_labels=train_labels,
-        train_index=np.arange(len(train_labels)),
-        test_images=test_images,
-        test_labels=test_labels,
-        test_index=np.arange(len(test_labels)),
-        class_names=known.class_names,
-    )
+    match base:
+        case "cifar10":
+            train, test = _cifar10(path, known)
+        case "svhn":
+            train, test = (_svhn(path, split, known) for split in SPLITS)
+        case _:
+            train, test = (_idx(path, split, known) for split in ("train", "t10k"))
+    return BaseImages(*train, *test, class_names=known.class_names)
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +133,7 @@ def _split_by_seed(images: np.ndarray, labels: np.ndarray, known: BaseSet, seed:
     )
 
 
-def _idx(folder: Path, split: str, known: BaseSet) -> tuple[np.ndarray, np.ndarray]:
+def _idx(folder: Path, split: str, known: BaseSet) -> _Part:
     label_path = readers.find_idx(folder, f"{split}-labels-idx1-ubyte")
     image_path = readers.find_idx(folder, f"{split}-images-idx3-ubyte")
     labels = readers.read_idx_labels(label_path, classes=known.classes)
@@ -142,14 +143,23 @@ def _idx(folder: Path, split: str, known: BaseSet) -> tuple[np.ndarray, np.ndarr
             f"{image_path}: found {count} images; allowed are {len(labels)}, as many as labels in {label_path.name}"
         )
     images = np.frombuffer(pixels, np.uint8).reshape(count, known.side, known.side, 1)
-    return images, np.frombuffer(labels, np.uint8)
+    return images, np.frombuffer(labels, np.uint8), np.arange(count)
 
 
-def _cifar10(location: Path, known: BaseSet) -> list[tuple[np.ndarray, np.ndarray]]:
+def _cifar10(location: Path, known: BaseSet) -> list[_Part]:
     batches = readers.read_cifar10(readers.find_cifar10(location), classes=known.classes)
     parts = []
     for names in (readers.CIFAR_TRAIN, (readers.CIFAR_TEST,)):
         records = np.frombuffer(b"".join(batches[name] for name in names), np.uint8).reshape(-1, readers.CIFAR_RECORD)
         planes = records[:, 1:].reshape(-1, known.channels, known.side, known.side)
-        parts.append((np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, 0].copy()))
+        images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
+        parts.append((images, records[:, 0].copy(), np.arange(len(records))))
     return parts
+
+
+def _svhn(folder: Path, split: Split, known: BaseSet) -> _Part:
+    labels, pixels = svhn.read_svhn(svhn.find_svhn(folder, split))
+    digits = np.frombuffer(labels, np.uint8)
+    planes = np.frombuffer(pixels, np.uint8).reshape(-1, known.channels, known.side, known.side)  # (.., column, row)
+    kept = np.flatnonzero(digits != svhn.ZERO)
+    return np.ascontiguousarray(planes[kept].transpose(0, 3, 2, 1)), digits[kept] - 1, kept

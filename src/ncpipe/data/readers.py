@@ -1,4 +1,4 @@
-"""Bytes of the official MNIST (IDX) and CIFAR-10 (binary) files, read defensively and without numpy.
+"""Bytes of the official MNIST (IDX) and CIFAR-10 (binary) files, read defensively and without numpy; SVHN: `svhn`.
 
 A reader refuses before it allocates: declared sizes are checked against what the format can hold, decompression
 stops at that bound, archives are read in memory member by member and never extracted. Whatever is wrong with a file
@@ -27,17 +27,20 @@ CIFAR_RECORD = 1 + 3 * CIFAR_SIDE**2
 CIFAR_MAX_RECORDS = 10_000
 CIFAR_MAX_MEMBERS = 100
 CIFAR_MAX_UNPACKED = 1 << 28
-_PIECE = 1 << 20
+PIECE = 1 << 20
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+class Readable(Protocol):
+    """What can be read in pieces."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read at most `size` bytes, none at the end."""
 
 
-def _read_at_most(source: _Readable, limit: int) -> bytes:
+def read_at_most(source: Readable, limit: int) -> bytes:
     """Read up to `limit` bytes in pieces, so that memory follows what is there, not what was declared."""
     pieces = []
-    while limit > 0 and (piece := source.read(min(limit, _PIECE))):
+    while limit > 0 and (piece := source.read(min(limit, PIECE))):
         pieces.append(piece)
         limit -= len(piece)
     return b"".join(pieces)
@@ -71,7 +74,7 @@ def _read_idx(path: Path, *, sides: tuple[int, ...]) -> tuple[int, bytes]:
     header_size = 4 * (2 + len(sides))
     try:
         with _open(path) as source:
-            header = _read_at_most(source, header_size)
+            header = read_at_most(source, header_size)
             if header[:4] != magic:
                 raise InputError(f"{path}: found magic number {header[:4].hex()}; allowed is {magic.hex()}")
             if len(header) < header_size:
@@ -84,7 +87,7 @@ def _read_idx(path: Path, *, sides: tuple[int, ...]) -> tuple[int, bytes]:
             size = items
             for side in sides:
                 size *= side
-            payload = _read_at_most(source, size + 1)  # one byte more shows trailing bytes and checks the gzip tail
+            payload = read_at_most(source, size + 1)  # one byte more shows trailing bytes and checks the gzip tail
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error}); allowed is a whole IDX file") from error
     if len(payload) != size:
@@ -191,7 +194,7 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
             raise InputError(f"{path}: missing; allowed is a folder that holds all of {', '.join(CIFAR_FILES)}")
         try:
             with path.open("rb") as source:
-                batches[name] = _read_at_most(source, CIFAR_MAX_RECORDS * CIFAR_RECORD + 1)
+                batches[name] = read_at_most(source, CIFAR_MAX_RECORDS * CIFAR_RECORD + 1)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error}); allowed is a readable file") from error
     return batches
@@ -203,7 +206,7 @@ class _Bounded:
     tarfile reads past the end for as long as a header's declared size tells it to, which can be for ever.
     """
 
-    def __init__(self, source: _Readable, path: Path) -> None:
+    def __init__(self, source: Readable, path: Path) -> None:
         self._source = source
         self._path = path
         self._left = CIFAR_MAX_UNPACKED
@@ -212,7 +215,7 @@ class _Bounded:
     def read(self, size: int) -> bytes:
         if self.ended:
             raise EOFError("it ends before a member does")
-        piece = self._source.read(min(size, _PIECE))
+        piece = self._source.read(min(size, PIECE))
         self.ended = not piece
         self._left -= len(piece)
         if self._left < 0:
@@ -236,7 +239,7 @@ def _read_archive(path: Path) -> dict[str, bytes]:
                     if parent == CIFAR_FOLDER and name in CIFAR_FILES:
                         batches[name] = _read_member(path, archive, member, known=batches)
             while not stream.ended:  # only at the end gzip's checksum is compared
-                stream.read(_PIECE)
+                stream.read(PIECE)
     except InputError:
         raise
     except Exception as error:  # on hostile headers tarfile raises far more than its TarError
@@ -257,4 +260,4 @@ def _read_member(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo, 
         raise InputError(f"{where}: found a link or special member; allowed is a regular file")
     if not 0 <= member.size <= limit:
         raise InputError(f"{where}: found {member.size} declared bytes; allowed are at most {limit}")
-    return _read_at_most(source, member.size)
+    return read_at_most(source, member.size)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ncpipe.data import readers
+from ncpipe.data import readers, svhn
 from ncpipe.errors import InputError
 
 _DIGITS = tuple("0123456789")
@@ -59,6 +59,7 @@ BASE_SETS = {
         BaseSet("mnist", 28, 1, _DIGITS, needs_folder=True),
         BaseSet("fashion_mnist", 28, 1, _FASHION, needs_folder=True),
         BaseSet("cifar10", readers.CIFAR_SIDE, 3, _CIFAR10, needs_folder=True),
+        BaseSet("svhn", svhn.SIDE, svhn.CHANNELS, _DIGITS[1:], needs_folder=True),
     )
 }
 
@@ -80,16 +81,21 @@ def known_base_set(base: str) -> BaseSet:
 
 
 def folder_of(base: str, folder: str | None) -> Path:
-    """Return the folder of a base set that needs one.
+    """Return the folder (or the archive) of a base set that needs one.
 
     Raises
     ------
     InputError
-        If none is given.
+        If none is given, or nothing is there.
     """
     if not folder:
         raise InputError(f"folder: found none for base {base}; allowed is the path where its files lie")
-    return Path(folder)
+    path = Path(folder)
+    if not path.exists():
+        raise InputError(
+            f"{path}: missing; allowed is the path where the files of {base} lie, ncpipe fetch {base} downloads them"
+        )
+    return path
 
 
 def base_capacity(base: str, folder: str | None) -> tuple[int, int, int] | None:
@@ -109,9 +115,10 @@ def base_capacity(base: str, folder: str | None) -> tuple[int, int, int] | None:
     if base == "cifar10":
         readers.find_cifar10(path)
         return None
-    train, test = (
-        readers.read_idx_labels(readers.find_idx(path, f"{split}-labels-idx1-ubyte"), classes=known.classes)
-        for split in ("train", "t10k")
-    )
-    train_smallest, test_smallest = (min(labels.count(k) for k in range(known.classes)) for labels in (train, test))
-    return train_smallest, test_smallest, known.classes
+    if base == "svhn":
+        first, splits = 1, [svhn.read_svhn_labels(svhn.find_svhn(path, split)) for split in svhn.FILES]
+    else:
+        names = [readers.find_idx(path, f"{split}-labels-idx1-ubyte") for split in ("train", "t10k")]
+        first, splits = 0, [readers.read_idx_labels(name, classes=known.classes) for name in names]
+    train, test = (min(labels.count(first + k) for k in range(known.classes)) for labels in splits)
+    return train, test, known.classes
