@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from fuzz import fuzz
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ncpipe.config import (
@@ -529,7 +530,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(inner, (*path, key))
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@fuzz(600)
 @given(data=st.data())
 def test_any_configuration_is_planned_or_refused_in_plain_lines(data: st.DataObject) -> None:
     config = copy.deepcopy(DEFAULT)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzz import fuzz
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.datasets import dump_svmlight_file
@@ -226,7 +227,7 @@ def test_every_layout_gives_the_same_distribution(layout, tmp_path):
     check(read_labels(path), matrix, NAMES if named else None)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@fuzz(150)
 @given(data=st.data())
 def test_any_matrix_and_any_names_survive_text(data):
     classes = data.draw(st.integers(2, 6))
@@ -595,13 +596,13 @@ def refuse_or_read(suffix: str, content: bytes) -> None:
         assert message.isprintable()
 
 
-@settings(max_examples=400, deadline=None)
+@fuzz(400)
 @given(st.sampled_from(sorted(VALID)), st.binary(max_size=200))
 def test_random_bytes_never_break_a_reader(suffix, content):
     refuse_or_read(suffix, content)
 
 
-@settings(max_examples=800, deadline=None)
+@fuzz(800)
 @given(st.sampled_from(sorted(VALID)), st.data())
 def test_damaged_files_never_break_a_reader(suffix, data):
     content = bytearray(VALID[suffix])

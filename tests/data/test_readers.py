@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzz import fuzz
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ncpipe.data import readers
@@ -22,7 +23,6 @@ from ncpipe.data.base import load_base
 from ncpipe.data.registry import base_capacity
 from ncpipe.errors import InputError
 
-FUZZ = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
 LABELS = np.arange(20, dtype=np.uint8) % 10
 
@@ -348,7 +348,7 @@ FLIPS = st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 7)), min_size=1
 HEADERS = st.tuples(*(st.integers(0, 2**32 - 1) | st.sampled_from([1, 20, 28]) for _ in range(3)))
 
 
-@FUZZ
+@fuzz(120)
 @given(
     content=st.binary(max_size=200),
     head=st.sampled_from([b"", IMAGES_FILE[:4], IMAGES_FILE[:16]]),
@@ -360,7 +360,7 @@ def test_fuzz_idx_random_bytes(place, content, head, gz):
     check_images(path)
 
 
-@FUZZ
+@fuzz(120)
 @given(flips=FLIPS, gz=st.booleans(), after=st.booleans())
 def test_fuzz_idx_bit_flips(place, flips, gz, after):
     path = place / ("flipped.gz" if gz else "flipped")
@@ -372,7 +372,7 @@ def test_fuzz_idx_bit_flips(place, flips, gz, after):
     check_images(path)
 
 
-@FUZZ
+@fuzz(120)
 @given(sizes=HEADERS, gz=st.booleans())
 def test_fuzz_idx_declared_sizes(place, sizes, gz):
     path = place / ("declared.gz" if gz else "declared")
@@ -385,7 +385,7 @@ ONE_EACH = {name: bytes([number]) + bytes(3072) for number, name in enumerate(re
 SMALL_TAR = tar_bytes(ONE_EACH)
 
 
-@FUZZ
+@fuzz(120)
 @given(content=st.binary(max_size=200), packed=st.booleans())
 def test_fuzz_archive_random_bytes(place, content, packed):
     path = place / "random.tar.gz"
@@ -393,7 +393,7 @@ def test_fuzz_archive_random_bytes(place, content, packed):
     check_cifar(path)
 
 
-@FUZZ
+@fuzz(120)
 @given(flips=FLIPS)
 def test_fuzz_archive_bit_flips(place, flips):
     path = place / "flipped.tar.gz"
@@ -406,7 +406,7 @@ def _with_checksum(block: bytes) -> bytes:
     return block[:148] + f"{total:06o}\0 ".encode() + block[156:]
 
 
-@FUZZ
+@fuzz(120)
 @given(
     member=st.integers(0, 5),
     flips=st.lists(st.tuples(st.integers(0, 511), st.integers(0, 7)), min_size=1, max_size=4),
@@ -428,7 +428,7 @@ def test_fuzz_archive_headers(place, member, flips, kind, size, valid):
     check_cifar(path)
 
 
-@FUZZ
+@fuzz(120)
 @given(
     name=st.sampled_from(readers.CIFAR_FILES), content=st.binary(max_size=64), times=st.sampled_from([0, 1, 3073, 6146])
 )
