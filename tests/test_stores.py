@@ -296,6 +296,28 @@ def test_other_format_versions_are_refused(path: Path, version: object) -> None:
         Store(path)
 
 
+@pytest.mark.parametrize("change", [{"class_names": ["a", "c"]}, {"extra": 1}, {"static_digests": {}}])
+def test_a_changed_attribute_is_damage(tmp_path: Path, change: dict[str, object]) -> None:
+    folder = tmp_path / "images.zarr"
+    attributes = {"class_names": ("a", "b"), "nested": {"ratio": 0.1, "none": None, "nan": float("nan")}}
+    write_store(folder, static_arrays(0), attributes=attributes)
+    assert Store(folder).attrs["class_names"] == ["a", "b"]
+    zarr.open_group(folder, mode="r+").attrs.update(change)
+    with pytest.raises(StoreError, match=r"images\.zarr: attributes: damaged \(they do not match their digest\)"):
+        Store(folder)
+
+
+def test_a_store_from_before_attributes_had_a_digest_is_read_and_has_the_same_digest(path: Path) -> None:
+    now = Store(path)
+    file = path / "zarr.json"
+    metadata = json.loads(file.read_text())
+    del metadata["attributes"]["attributes_digest"]
+    file.write_text(json.dumps(metadata))
+    assert Store(path).digest() == now.digest()
+    assert Store(path).attrs == now.attrs
+    assert Store(path).verify() == []
+
+
 def test_foreign_and_broken_groups_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"absent\.zarr: no store here \(zarr\.json is missing\)"):
         Store(tmp_path / "absent.zarr")

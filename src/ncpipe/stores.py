@@ -3,8 +3,10 @@
 A store is a Zarr (format 3) group. Arrays whose first dimension is ``epoch`` are preallocated, hold one chunk per
 epoch and are written a whole epoch at a time; all other arrays are *static*, written once at creation. Every array
 carries named dimensions, ``long_name`` and ``units``, and a CRC32C per chunk. SHA-256 digests of the values (per
-array, and per array and epoch) live in the store; `store_digest` condenses them to the one hash that manifests
-carry. Readers see finished epochs only.
+array, and per array and epoch) live in the store; `Store.digest` condenses them to the one hash that manifests
+carry. The group's attributes (names of classes, settings) carry a hash of themselves, which is not part of that one:
+stores written before they did are read as they are, and their manifests and the runs made from them stay valid.
+Readers see finished epochs only.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from ncpipe.errors import InputError, LockedError, RangeError, StoreError
 FORMAT_VERSION = 1
 _STATIC_CHUNK_BYTES = 1 << 24
 _INTERNAL = ("digest", "finished")
+_ATTRIBUTES_DIGEST = "attributes_digest"
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,12 @@ def digest_values(values: np.ndarray) -> bytes:
     digest = hashlib.sha256(f"{contiguous.dtype.str}{contiguous.shape}".encode() + b"\0")
     digest.update(contiguous.reshape(-1).view(np.uint8).data)  # the buffer itself: no copy of gigabytes
     return digest.digest()
+
+
+def _digest_attributes(attributes: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of a group's attributes as JSON keeps them."""
+    kept = json.loads(json.dumps(attributes))  # tuples become lists, keys text
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def _reason(error: Exception) -> str:
@@ -108,7 +117,8 @@ def _create_group(path: Path, static: Mapping[str, Array], attributes: Mapping[s
         )
         target[...] = values
         digests[name] = digest_values(values).hex()
-    group.attrs.update({**attributes, "format_version": FORMAT_VERSION, "static_digests": digests})
+    content = {**attributes, "format_version": FORMAT_VERSION, "static_digests": digests}
+    group.attrs.update({**content, _ATTRIBUTES_DIGEST: _digest_attributes(content)})
     return group
 
 
@@ -245,7 +255,7 @@ class Store:
     Raises
     ------
     StoreError
-        If it is missing, not a store, or of another format version.
+        If it is missing, not a store, of another format version, or its attributes are damaged.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -263,6 +273,9 @@ class Store:
         version = self.attrs.get("format_version")
         if version != FORMAT_VERSION:
             raise StoreError(f"{self.path}: format version {version!r}; this ncpipe reads version {FORMAT_VERSION}")
+        expected = self.attrs.pop(_ATTRIBUTES_DIGEST, None)
+        if expected is not None and expected != _digest_attributes(self.attrs):
+            raise StoreError(f"{self.path}: attributes: damaged (they do not match their digest)")
         self._epoch_arrays: list[str] = list(self.attrs.get("epoch_arrays", []))
         self._static_digests: dict[str, str] = self.attrs.get("static_digests", {})
         for name in ("format_version", "epoch_arrays", "static_digests"):
