@@ -263,7 +263,7 @@ SINGLE_FAULTS = {
     "unknown base": (
         [("datasets", "mlab_digits", "base", "minst")],
         ["datasets.mlab_digits.base: found 'minst' (text); did you mean 'mnist'? allowed: digits, mnist5k, mnist, "
-         "fashion_mnist, cifar10"],
+         "fashion_mnist, cifar10, svhn"],
     ),
     "unknown data set": (
         [("runs", 0, "datasets", 0, "mlab_digit")],
@@ -333,7 +333,8 @@ SINGLE_FAULTS = {
     ),
     "missing folder": (
         [("datasets", "mlab_digits", "base", "mnist"), ("datasets", "mlab_digits", "folder", "no/such/folder")],
-        ["datasets.mlab_digits: no/such/folder: found nothing; allowed is a folder"],
+        ["datasets.mlab_digits: no/such/folder: missing; allowed is the path where the files of mnist lie, "
+         "ncpipe fetch mnist downloads them"],
     ),
     "folder not given": (
         [("datasets", "mlab_digits", "base", "cifar10")],

@@ -201,7 +201,7 @@ def test_full_disk_leaves_nothing_that_passes_as_finished(tmp_path, tiny_spec, l
 
 
 FAULTS = {
-    "unknown base": ({"base": "svhn"}, "base: found 'stl10'; allowed are digits, mnist5k"),
+    "unknown base": ({"base": "stl10"}, "base: found 'stl10'; allowed are digits, mnist5k"),
     "unknown style": ({"style": "svhn"}, "style: found 'svhn'; allowed are mnist and cifar"),
     "unknown placement": ({"placement": 0}, "placement: found 0; allowed are reference and random"),
     "no counts": ({"train_counts": []}, r"train_counts: found \[\]; allowed are 1 to 4 whole numbers >= 0"),

@@ -48,7 +48,11 @@ def test_all_faults_of_a_configuration_are_plain_lines_and_nothing_is_made(fresh
 def test_a_missing_folder_of_base_images(fresh) -> None:
     fresh.overlay["datasets"]["mlab_digits"] |= {"base": "cifar10", "folder": "nowhere/cifar", "style": "cifar"}
     outcome = fresh.snakemake("train")
-    assert_refused(outcome, "datasets.mlab_digits: nowhere/cifar: missing; allowed are a folder and a .tar.gz archive")
+    assert_refused(
+        outcome,
+        "datasets.mlab_digits: nowhere/cifar: missing; allowed is the path where the files of cifar10 lie, "
+        "ncpipe fetch cifar10 downloads them",
+    )
     assert not fresh.results.exists()
 
 
