@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from scipy.signal import correlate2d
 from scipy.special import erf, softmax
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ncpipe.config import NETWORK_KEYS, batch_norm_side
 from ncpipe.objective import has_signed_features
@@ -115,6 +118,35 @@ def test_vit_has_the_size_of_the_standard_one() -> None:
     assert size(network, (3, 224, 224)) == 86_567_656 - d - d - 1000 * (d + 1)
     block = 2 * 2 * d + (d + 1) * 3 * d + (d + 1) * d + (d + 1) * 4 * d + (4 * d + 1) * d
     assert size(network, (3, 224, 224)) == (3 * 16**2 + 1) * d + tokens * d + 12 * block + 2 * d
+
+
+PAGE = (Path(__file__).parents[2] / "docs/configuration.md").read_text()
+COSTS = {
+    name: tuple(cost) for name, *cost in re.findall(r"^\| \*\*(\w+)\*\* \| (\S+) \| (\S+) \| (\S+) \|$", PAGE, re.M)
+}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "vgg16", "vit"])
+def test_networks_cost_what_the_documentation_says(name: str) -> None:
+    """Counted by torch on tensors without values: parameters, operations of a step, what it saves for its backward."""
+    settings = {"patch": 8, "depth": 6, "heads": 6, "features": 384} if name == "vit" else {"width": 64}
+    batch = 8
+    with torch.device("meta"):
+        backbone = build_backbone({"architecture": name, **settings}, (3, 64, 64), 1)
+        images = torch.rand(batch, 3, 64, 64)
+    saved = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        saved[id(tensor.untyped_storage())] = tensor  # alive, so that no two have the same id
+        return tensor
+
+    counter = FlopCounterMode(display=False)
+    with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        backbone(images).sum().backward()
+    own = {id(p.untyped_storage()) for p in backbone.parameters()}
+    held = sum(t.untyped_storage().nbytes() for key, t in saved.items() if key not in own)
+    found = parameters(backbone) / 1e6, counter.get_total_flops() / batch / 1e9, held / batch / 1e6
+    assert COSTS[name] == (f"{found[0]:.1f}", f"{found[1]:.1f}", f"{found[2]:.0f}")
 
 
 def test_small_networks_have_the_sizes_of_their_layers() -> None:
