@@ -531,10 +531,19 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(inner, (*path, key))
 
 
+MORE_NETWORKS = changed(
+    ("networks", "vit", {"architecture": "vit", "patch": 4, "depth": 1, "heads": 2, "features": 8, "objective": "pal",
+                         "recipe": "cnn"}),
+    ("networks", "resnet", {"architecture": "resnet50", "width": 2, "stem_stride": 2, "objective": "pal",
+                            "recipe": "cnn"}),
+    ("runs", 0, "networks", ["cnn", "mlp", "vit", "resnet"]),
+)  # fmt: skip
+
+
 @fuzz(600)
 @given(data=st.data())
 def test_any_configuration_is_planned_or_refused_in_plain_lines(data: st.DataObject) -> None:
-    config = copy.deepcopy(DEFAULT)
+    config = copy.deepcopy(MORE_NETWORKS)
     for _ in range(data.draw(st.integers(1, 4))):
         everywhere = list(places(config))
         if not everywhere:
