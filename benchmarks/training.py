@@ -12,7 +12,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,11 @@ def seconds(action: Callable[[], object], calls: int = 1) -> float:
     for _ in range(calls):
         action()
     return (time.perf_counter() - began) / calls
+
+
+def on_host(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Tensors as arrays."""
+    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
 
 
 def our_epoch(trainer: Trainer) -> Callable[[], object]:
@@ -150,7 +155,7 @@ def compare_steps(workload: Workload, repetitions: int) -> str:
 def compare_epochs(workload: Workload, repetitions: int, folder: Path) -> str:
     """A table row: an epoch with evaluation, checkpoint and state against training and evaluation forward."""
     trainer, test = workload.trainer(), workload.split(workload.test_samples)
-    values = trainer.checkpoint(test)
+    values = on_host(trainer.checkpoint(test))
     arrays = {
         name: EpochArray(tuple(f"{name}_{axis}" for axis in range(value.ndim)), value.shape, value.dtype.str, name)
         for name, value in values.items()
@@ -163,7 +168,7 @@ def compare_epochs(workload: Workload, repetitions: int, folder: Path) -> str:
         began = time.perf_counter()
         train()
         trained = time.perf_counter()
-        values = trainer.checkpoint(test)
+        values = on_host(trainer.checkpoint(test))
         write = seconds(lambda values=values, epoch=epoch: writer.write(epoch, values))
         save_state(folder / "state.npz", {"epoch": trainer.epoch}, trainer.state_arrays())
         extra = time.perf_counter() - trained

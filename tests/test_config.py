@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncpipe.config import (
+    DEFAULT_ARITHMETIC,
     DEFAULT_CAP,
     DEFAULT_FEATURE_PENALTY,
     STUDIES,
@@ -112,7 +113,7 @@ SINGLE_FAULTS = {
     "misspelt key": (
         [("recipes", "cnn", "momemtum", 0.9)],
         ["recipes.cnn.momemtum: unknown key; did you mean 'momentum'? allowed: epochs, batch, lr, momentum, "
-         "weight_decay, schedule, feature_penalty, checkpoints, features"],
+         "weight_decay, schedule, feature_penalty, precision, compile, deterministic, checkpoints, features"],
     ),
     "a sum over the only batch": (
         [("recipes", "ufm", "feature_penalty", "batch_sum")],
@@ -129,6 +130,22 @@ SINGLE_FAULTS = {
          "recipes.cnn.lr: missing; allowed: a number > 0"],
     ),
     "missing section": ([("runs", ...)], ["runs: missing; allowed: a list"]),
+    "precision that a CPU lacks": (
+        [("device", "cpu"), ("recipes", "mlp", "precision", "tf32")],
+        ["recipes.mlp.precision: found 'tf32' with device cpu; allowed there: float32, bfloat16, float16"],
+    ),
+    "unknown precision": (
+        [("recipes", "mlp", "precision", "bf16")],
+        ["recipes.mlp.precision: found 'bf16' (text); did you mean 'bfloat16'? allowed: float32, tf32, bfloat16, "
+         "float16"],
+    ),
+    "arithmetic of free features": (
+        [("recipes", "ufm", "precision", "bfloat16"), ("recipes", "ufm", "compile", True)],
+        ["networks.ufm.recipe: found 'ufm' with precision 'bfloat16' (text); architecture ufm has no layers to "
+         "compute, remove that key",
+         "networks.ufm.recipe: found 'ufm' with compile true; architecture ufm has no layers to compute, remove that "
+         "key"],
+    ),
     "wrong type: mapping": (
         [("settings", "balanced", 3)],
         ["settings.balanced: found 3; allowed: a mapping"],
@@ -738,6 +755,18 @@ def test_the_default_feature_penalty_is_no_part_of_a_run() -> None:
     assert other == {**before, "recipe": {**before["recipe"], "feature_penalty": "batch_sum"}}
 
 
+def test_arithmetic_is_part_of_a_run_unless_it_is_the_default() -> None:
+    run = Run("mlab_digits", "balanced", "cnn", 0)
+    said = changed(*(("recipes", "cnn", key, value) for key, value in DEFAULT_ARITHMETIC.items()))
+    assert problems(said) == []
+    assert train_settings(said, run) == train_settings(DEFAULT, run)
+    other = {"precision": "bfloat16", "compile": True, "deterministic": True}
+    config = changed(*(("recipes", "cnn", key, value) for key, value in other.items()))
+    assert problems(config) == []
+    recipe = train_settings(DEFAULT, run)["recipe"]
+    assert train_settings(config, run)["recipe"] == recipe | other
+
+
 def test_sampling_touches_the_runs_of_its_setting_only() -> None:
     """Natural settings say nothing of sampling, so that runs made before there was any stay what they are."""
     name, run = "step-0.1-max-kappa", Run("mlab_digits", "step-0.1-max-kappa", "mlp", 0)
@@ -854,11 +883,11 @@ def test_documentation_says_which_keys_are_required() -> None:
 def test_default_configuration_shows_every_key_that_is_not_optional() -> None:
     shown = set(keys_of(DEFAULT))
     unshown = {key for key, _ in schema_keys(SCHEMA)} - shown
-    # `counts` belongs to explicit settings, keys of networks to those that the default has none of.
+    # `counts` belongs to explicit settings, the others to residual networks, transformers and other arithmetic than
+    # float32's: the default has none.
     assert unshown == {
         "settings.<name>.counts",
-        "recipes.<name>.feature_penalty",
-        "recipes.<name>.features",
+        *(f"recipes.<name>.{key}" for key in ("feature_penalty", "features", *DEFAULT_ARITHMETIC)),
         *(f"networks.<name>.{key}" for key in ("stem_stride", "patch", "depth", "heads")),
     }
     assert shown <= {key for key, _ in schema_keys(SCHEMA)}
@@ -893,5 +922,7 @@ def test_documented_defaults_are_the_defaults() -> None:
     assert documented["sampling"] == "natural"
     assert setting_sampling({"profile": "balanced"}) is None
     assert documented["feature_penalty"] == DEFAULT_FEATURE_PENALTY
+    for key, value in DEFAULT_ARITHMETIC.items():
+        assert documented[key] == str(value).lower()
     assert documented["cap"].startswith(f"{DEFAULT_CAP:g} with max_kappa;")
     assert run_epochs(DEFAULT, Run("mlab_digits", "step-0.1", "cnn", 0)) == DEFAULT["recipes"]["cnn"]["epochs"]

@@ -40,6 +40,7 @@ VGG_SIDE = 32  # pixels: five poolings halve it to 1
 DEFAULT_CAP = 2.0  # of sampling max_kappa
 DEFAULT_FEATURE_PENALTY = "per_sample"  # of a recipe
 DEFAULT_FEATURES = "float32"  # what a checkpoint keeps of the features
+DEFAULT_ARITHMETIC = {"precision": "float32", "compile": False, "deterministic": False}  # of a recipe
 
 
 STUDIES = ("phase", "critical", "ratios", "spectrum", "tagwise", "synthetic")
@@ -306,7 +307,7 @@ def _cross_problems(config: Config, broken: Set[tuple[Any, ...]]) -> Iterator[st
     for name, setting in sound.get("settings", {}).items():
         yield from _setting_problems(name, setting)
     for name, recipe in sound.get("recipes", {}).items():
-        yield from _recipe_problems(name, recipe)
+        yield from _recipe_problems(name, recipe, config.get("device"))
     for name, network in sound.get("networks", {}).items():
         yield from _network_problems(name, network)
         for key, section in (("objective", "objectives"), ("recipe", "recipes")):
@@ -317,6 +318,13 @@ def _cross_problems(config: Config, broken: Set[tuple[Any, ...]]) -> Iterator[st
                 f"networks.{name}.recipe: found {network['recipe']!r} with batch {recipe['batch']}; architecture ufm "
                 f"needs a recipe with batch full"
             )
+        if recipe and network["architecture"] == "ufm":
+            for key in ("precision", "compile"):
+                if recipe.get(key, DEFAULT_ARITHMETIC[key]) != DEFAULT_ARITHMETIC[key]:
+                    yield (
+                        f"networks.{name}.recipe: found {network['recipe']!r} with {key} {_shown(recipe[key])}; "
+                        f"architecture ufm has no layers to compute, remove that key"
+                    )
     for i, entry in runs.items():
         for key in ("datasets", "settings", "networks"):
             for j, name in enumerate(entry[key]):
@@ -372,12 +380,14 @@ def _setting_problems(name: str, setting: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}.counts.{key}: found the label set of {other!r} again; allowed: each at most once"
 
 
-def _recipe_problems(name: str, recipe: Mapping[str, Any]) -> Iterator[str]:
+def _recipe_problems(name: str, recipe: Mapping[str, Any], device: Any) -> Iterator[str]:
     if recipe.get("feature_penalty") == "batch_sum" and recipe["batch"] == "full":
         yield (
             f"recipes.{name}.feature_penalty: found 'batch_sum' with batch full; it differs from per_sample in a short "
             f"last batch only, remove the key"
         )
+    if device == "cpu" and recipe.get("precision") == "tf32":
+        yield f"recipes.{name}.precision: found 'tf32' with device cpu; allowed there: float32, bfloat16, float16"
     where, checkpoints = f"recipes.{name}.checkpoints", recipe["checkpoints"]
     if checkpoints == "log":
         return
@@ -622,8 +632,9 @@ def train_settings(config: Config, run: Run) -> dict[str, Any]:
     network = dict(config["networks"][run.network])
     recipe = dict(config["recipes"][network.pop("recipe")])
     planned, checkpoints = recipe.pop("epochs"), recipe.pop("checkpoints")
-    if recipe.get("feature_penalty") == DEFAULT_FEATURE_PENALTY:  # said or not, it is the same run
-        del recipe["feature_penalty"]
+    for key, value in {"feature_penalty": DEFAULT_FEATURE_PENALTY, **DEFAULT_ARITHMETIC}.items():
+        if recipe.get(key) == value:  # said or not, it is the same run
+            del recipe[key]
     features = recipe.pop("features", DEFAULT_FEATURES)
     epochs = run_epochs(config, run)
     sampling = setting_sampling(config["settings"][run.setting])

@@ -43,5 +43,9 @@ class RangeError(NcpipeError):
     """A value does not fit in the dtype that it is to be stored in."""
 
 
+class DeviceMemoryError(NcpipeError):
+    """The GPU's memory does not hold the run."""
+
+
 class DivergenceError(NcpipeError):
     """The training loss is no longer finite."""

@@ -156,13 +156,16 @@ class StopBefore:
         return self.left < 0
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("network", ["cnn", "resnet18", "resnet34", "resnet50", "vgg16", "vit"])
-def test_every_network_goes_on_from_its_state_bit_for_bit(tmp_path: Path, make_settings: Make, network: str) -> None:
+def test_every_network_goes_on_from_its_state_bit_for_bit(
+    tmp_path: Path, make_settings: Make, network: str, precision: str
+) -> None:
     """Stopped in the second of three epochs, of three batches each, the last one short; images of 32 pixels."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
     split = Split(images, np.eye(4, dtype=np.uint8)[np.arange(20) % 4], "normalised", torch.device("cpu"))
-    settings = make_settings(network, epochs=3, recipe__batch=8)
+    settings = make_settings(network, epochs=3, recipe__batch=8, recipe__precision=precision)
 
     def trained(run: Trainer) -> dict[str, np.ndarray]:
         while run.epoch < 3:

@@ -103,7 +103,7 @@ def test_a_full_batch_trajectory_is_that_of_the_repeated_data_set(data: Path, ma
         np.testing.assert_allclose(one.detach(), many.detach(), rtol=1e-3, atol=1e-5)
     checkpoints = [trainer.checkpoint(None) for trainer in trainers[:2]]
     for name in ("objective", "objective_loss", "objective_feature", "objective_classifier", "objective_bias"):
-        assert checkpoints[0][name] == pytest.approx(checkpoints[1][name], rel=1e-4), name
+        assert float(checkpoints[0][name]) == pytest.approx(float(checkpoints[1][name]), rel=1e-4), name
 
 
 def test_free_features_end_at_the_optimum_of_the_weighted_labels(

@@ -9,6 +9,7 @@ import logging
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +24,13 @@ from ncpipe.naming import LabelSet, label_set_name
 from ncpipe.progress import Progress, clock
 from ncpipe.stores import EpochWriter, differences, exclusive, hash_json, space_errors
 from ncpipe.train import TRAIN_VERSION
+from ncpipe.train.arithmetic import arithmetic, check_precision
+from ncpipe.train.background import Background, writes_beside
 from ncpipe.train.files import RunFiles, create_store, resume
 from ncpipe.train.keep import Keep
+from ncpipe.train.memory import memory_errors
+from ncpipe.train.saving import Saver
 from ncpipe.train.splits import label_set_weight, load_split, read_factors
-from ncpipe.train.state import save_state
 from ncpipe.train.stop import Stop
 from ncpipe.train.trainer import Trainer
 
@@ -82,7 +86,8 @@ def train_run(
     Raises
     ------
     InputError
-        If the sampling weights are missing or not the ones that ``settings`` ask for.
+        If the device is absent or lacks the recipe's precision; if the sampling weights are missing or not the ones
+        that ``settings`` ask for.
     LockedError
         If another process is at work in `folder`.
     StateMismatchError, StoreError
@@ -91,11 +96,14 @@ def train_run(
         If the loss is not finite: what was checkpointed before stays. Asked again in the same environment, at once.
     RangeError
         If a feature does not fit in the dtype that is kept; what was checkpointed before stays.
+    DeviceMemoryError
+        If the GPU's memory does not hold the run.
     SystemExit
         With 143 after SIGTERM; the batch was finished and the state written.
     """
     torch.set_num_threads(threads)
-    chosen = resolve_device(device)
+    chosen, recipe = resolve_device(device), settings["recipe"]
+    check_precision(recipe.get("precision", "float32"), chosen)
     digest = dataset_store(data).digest()
     factors = read_factors(sampling, settings)
     identity = {"settings": settings, "algorithm_version": TRAIN_VERSION, "data": digest}
@@ -109,6 +117,8 @@ def train_run(
         "device": chosen.type,
         "threads": threads,
     }
+    if chosen.type == "cuda":
+        environment["gpu"] = torch.cuda.get_device_name(chosen)
     with space_errors(folder), exclusive(folder), Stop() as stop:
         run.remove_partial()
         run.check_divergence(environment)
@@ -120,7 +130,8 @@ def train_run(
             log.info("already finished: all stored digests verified")
             return
         try:
-            _train(run, settings, factors, state, data, environment, chosen, stop, log)
+            with arithmetic(recipe, chosen), memory_errors(settings):
+                _train(run, settings, factors, state, data, environment, chosen, stop, log)
         except DivergenceError as error:
             run.record_divergence(environment, error)
             raise
@@ -144,6 +155,10 @@ def _train(
     weights = None if factors is None else label_set_weight(train_data.label_sets, factors)
     keep = Keep(settings, train_data.label_sets, label_set, weights)
     checkpoints, epochs, name = settings["checkpoints"], settings["epochs"], Run(**settings["run"]).name
+    if trainer.forward is not None:
+        environment = environment | {"compile": trainer.forward.kind}
+        if trainer.forward.reason:
+            log.warning("compile: training goes on uncompiled; %s: %s", trainer.forward.kind, trainer.forward.reason)
 
     if state is None:
         writer = create_store(run, settings, trainer, keep, train_data, test_data, weights)
@@ -157,38 +172,38 @@ def _train(
         losses = arrays["history"].tolist()
         log.info("going on from epoch %d, step %d", trainer.epoch, trainer.step)
 
-    def save() -> None:
-        header = {"identity": run.identity, "environment": environment, **trainer.position()}
-        progress_arrays = {"history": np.array(losses), "digests": writer.digests, "finished": writer.finished}
-        save_state(run.state, header, trainer.state_arrays() | progress_arrays)
-
-    def checkpoint() -> None:
-        writer.write(checkpoints.index(trainer.epoch), keep.values(trainer.epoch, trainer.checkpoint(test)))
-        save()
-
-    if state is None and 0 in checkpoints:
-        checkpoint()
-    elif state is None:
-        save()
-    log.info("%s on %s, %d thread(s): %d samples, epochs %d to %d", name, device, environment["threads"], len(train),
-             trainer.epoch, epochs)  # fmt: skip
-    progress = Progress(name, epochs, len(train), start=trainer.epoch, log=log)
-    began = saved = time.monotonic()
-    while trainer.epoch < epochs:
-        loss = trainer.run_epoch(stop)
-        if loss is None:
-            save()
-            log.warning("SIGTERM: stopped in epoch %d after step %d, state written", trainer.epoch + 1, trainer.step)
-            raise SystemExit(143)
-        losses.append(loss)
-        due = trainer.epoch in checkpoints
-        if due:
-            checkpoint()
-            saved = time.monotonic()
-        elif time.monotonic() - saved >= STATE_SECONDS:
-            save()
-            saved = time.monotonic()
-        progress.epoch(trainer.epoch, loss, force=due)
+    with Background(log) if writes_beside(device) else nullcontext() as background:
+        saver = Saver(run, trainer, keep, writer, environment, losses, background)
+        if state is None and 0 in checkpoints:
+            saver.checkpoint(checkpoints.index(0), test)
+        elif state is None:
+            saver.save()
+        log.info("%s on %s, %d thread(s): %d samples, epochs %d to %d", name, device, environment["threads"],
+                 len(train), trainer.epoch, epochs)  # fmt: skip
+        progress = Progress(name, epochs, len(train), start=trainer.epoch, log=log)
+        began = saved = time.monotonic()
+        skipped = trainer.skipped_steps()
+        while trainer.epoch < epochs:
+            loss = trainer.run_epoch(stop)
+            if loss is None:
+                saver.save()
+                log.warning(
+                    "SIGTERM: stopped in epoch %d after step %d, state written", trainer.epoch + 1, trainer.step
+                )
+                raise SystemExit(143)
+            losses.append(loss)
+            if (left_out := trainer.skipped_steps()) > skipped:
+                log.warning("float16: gradients of %d step(s) overflowed by epoch %d; those steps were left out, the "
+                            "loss scale was halved each time", left_out, trainer.epoch)  # fmt: skip
+                skipped = left_out
+            due = trainer.epoch in checkpoints
+            if due:
+                saver.checkpoint(checkpoints.index(trainer.epoch), test)
+                saved = time.monotonic()
+            elif time.monotonic() - saved >= STATE_SECONDS:
+                saver.save()
+                saved = time.monotonic()
+            progress.epoch(trainer.epoch, loss, force=due)
     history = run.write_history(losses, settings["recipe"], epochs)
     run.write_manifest(environment, history)
     run.remove_superseded()

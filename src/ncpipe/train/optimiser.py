@@ -32,12 +32,16 @@ class ParameterGroup:
         self.momentum = [torch.zeros_like(p) for p in self.parameters]
 
     @torch.no_grad()
-    def step(self, lr: float, momentum: float) -> None:
-        """Take one step down the gradients, and drop them."""
+    def step(self, lr: float, momentum: float, *, scale: Tensor | None = None, overflow: Tensor | None = None) -> None:
+        """Take one step down the gradients, and drop them.
+
+        Gradients are divided by `scale`, and where `overflow` is 1 no step is taken: see `LossScale`.
+        """
         gradients = [cast(Tensor, p.grad) for p in self.parameters]
         sgd(
             self.parameters, gradients, cast(list[Tensor | None], self.momentum), fused=True, lr=lr * self.lr_scale,
             momentum=momentum, weight_decay=self.weight_decay, dampening=0.0, nesterov=False, maximize=False,
+            grad_scale=scale, found_inf=overflow,
         )  # fmt: skip
         for parameter in self.parameters:
             parameter.grad = None
