@@ -181,7 +181,7 @@ class ViT(nn.Module):
 
     Patches (not overlapping, linear) plus learned positions, blocks with their norms first, the mean over tokens and,
     where a transformer has its last layer norm, a batch norm. Behind a layer norm most of the mean is common to all
-    samples, and the feature penalty shrinks it to nothing, the differences with it: training stays at h = 0.
+    samples; the feature penalty shrinks it to nothing, the differences with it, and training stays near h = 0.
     Features (N, features), **of either sign**: no ReLU comes before them.
     """
 
