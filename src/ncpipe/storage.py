@@ -1,0 +1,261 @@
+"""How many bytes the planned runs still have to write: an estimate from the configuration alone, and what is free.
+
+Imports nothing heavy: the workflow asks before it starts. Every array is counted uncompressed and every file rounded
+up to a block, so that the estimate errs upwards; folders, tables and figures are not counted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ncpipe.config import DEFAULT_FEATURES, Config, Run, balanced_counts, train_settings
+from ncpipe.data.registry import BASE_SETS
+from ncpipe.naming import parse_label_set
+from ncpipe.train import TRAIN_VERSION
+
+BLOCK = 4096  # bytes: what a file's size is rounded up to
+_DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
+_VGG = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # width over that of the first layer, convolutions
+_SCALARS = {"train": 7, "test": 2}
+_COLLAPSE_METRICS = 40  # arrays of one number or a few for each checkpoint
+
+
+class Size(NamedTuple):
+    """A network in numbers: feature width d, parameters, batch norm's statistics, and arrays that hold them."""
+
+    features: int
+    parameters: int
+    statistics: int
+    arrays: int
+
+
+class _Counter:
+    """Adds layers up."""
+
+    def __init__(self) -> None:
+        self.parameters = self.statistics = self.arrays = 0
+
+    def convolution(self, channels: int, out: int, side: int) -> None:
+        self.parameters += side * side * channels * out
+        self.arrays += 1
+
+    def linear(self, inputs: int, out: int) -> None:
+        self.parameters += (inputs + 1) * out
+        self.arrays += 2
+
+    def norm(self, channels: int, *, batch: bool = True) -> None:
+        self.parameters += 2 * channels
+        self.statistics += (2 * channels + 2) * batch  # mean, variance, and a count of 8 bytes
+        self.arrays += 5 if batch else 2
+
+    def block(self, channels: int, planes: int, *, bottleneck: bool) -> int:
+        """A residual block; returns its channels."""
+        out = 4 * planes if bottleneck else planes
+        widths = ((planes, 1), (planes, 3), (out, 1)) if bottleneck else ((planes, 3), (planes, 3))
+        inputs = channels
+        for width, side in widths:
+            self.convolution(inputs, width, side)
+            self.norm(width)
+            inputs = width
+        return out
+
+
+def network_size(network: Mapping[str, Any], image_shape: tuple[int, int, int], samples: int) -> Size:
+    """Size of the backbone of a validated ``networks`` entry.
+
+    Parameters
+    ----------
+    network : mapping
+    image_shape : tuple of int
+        Channels, height, width.
+    samples : int
+        Of the training split: the unconstrained features model has a feature for each.
+    """
+    channels, height, side = image_shape
+    count = _Counter()
+    match network["architecture"]:
+        case "cnn":
+            for multiple in (1, 2, 4, 4):
+                out = multiple * network["width"]
+                count.convolution(channels, out, 3)
+                count.norm(out)
+                channels = out
+        case "mlp":
+            channels *= height * side
+            for out in (*network["hidden"], network["features"]):
+                count.linear(channels, out)
+                channels = out
+        case "resnet18" | "resnet34" | "resnet50" as architecture:
+            bottleneck = architecture == "resnet50"
+            count.convolution(channels, network["width"], 3)
+            count.norm(network["width"])
+            channels = network["width"]
+            for stage, depth in enumerate(_DEPTHS[architecture]):
+                planes = network["width"] * 2**stage
+                for position in range(depth):
+                    out = count.block(channels, planes, bottleneck=bottleneck)
+                    if (stage and not position) or channels != out:  # the shortcut changes stride or channels
+                        count.convolution(channels, out, 1)
+                        count.norm(out)
+                    channels = out
+        case "vgg16":
+            for multiple, depth in _VGG:
+                for _ in range(depth):
+                    out = multiple * network["width"]
+                    count.convolution(channels, out, 3)
+                    count.norm(out)
+                    channels = out
+        case "vit":
+            patch, width = network["patch"], network["features"]
+            count.linear(channels * patch * patch, width)
+            count.parameters += (height // patch) * (side // patch) * width
+            count.arrays += 1
+            for _ in range(network["depth"]):
+                count.norm(width, batch=False)
+                count.norm(width, batch=False)
+                for inputs, out in ((width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)):
+                    count.linear(inputs, out)
+            count.norm(width)
+            channels = width
+        case "ufm":
+            channels = network["features"]
+            count.parameters, count.arrays = samples * channels, 1
+        case unknown:
+            raise ValueError(f"unknown architecture {unknown!r}")
+    return Size(channels, count.parameters, count.statistics, count.arrays)
+
+
+def _on_disk(files: Iterable[float]) -> int:
+    return sum(BLOCK * math.ceil(size / BLOCK) for size in files)
+
+
+def dataset_bytes(dataset: Mapping[str, Any]) -> int:
+    """Bytes of a data set's images, labels and indices, as an upper bound: they are compressed."""
+    base = BASE_SETS[dataset["base"]]
+    total = 0
+    for split in ("train", "test"):
+        samples = sum(balanced_counts(dataset[f"{split}_counts"], base.classes).values())
+        total += _on_disk([samples * base.channels * (2 * base.side) ** 2, samples * 20])
+    return total
+
+
+def checkpoint_bytes(
+    kept: str, *, train: int, test: int, label_sets: int, classes: int, features: int, free: bool = False
+) -> int:
+    """Bytes of one checkpoint in a run's store and in its metrics.
+
+    Parameters
+    ----------
+    kept : {"float32", "float16", "moments"}
+    train, test : int
+        Samples of the splits.
+    label_sets, classes, features : int
+        S, K and d.
+    free : bool
+        Whether features are free: there is no test split then.
+    """
+    splits = {"train": train} if free else {"train": train, "test": test}
+    arrays = [4 * classes * features, 4 * classes, *[8] * sum(_SCALARS[split] for split in splits)]
+    for split, samples in splits.items():
+        if kept != "moments":
+            arrays.append(samples * features * {"float32": 4, "float16": 2}[kept])
+            continue
+        arrays += [8 * label_sets * features, 8 * classes * features, 8 * classes**2]
+        if split == "train":
+            arrays += [2 * samples * classes, 8 * label_sets * classes]
+    metrics = 4 * label_sets * features + 8 * classes**2 + 8 * _COLLAPSE_METRICS
+    return _on_disk([*arrays, 32 * len(arrays)]) + metrics
+
+
+def run_bytes(config: Config, run: Run) -> int:
+    """Bytes that a whole run writes: store, resume state, and metrics, as an upper bound."""
+    dataset, settings = config["datasets"][run.dataset], train_settings(config, run)
+    base, network, kept = BASE_SETS[dataset["base"]], settings["network"], settings.get("features", DEFAULT_FEATURES)
+    counts, test = settings["counts"], balanced_counts(dataset["test_counts"], base.classes)
+    label_sets = {*balanced_counts(dataset["train_counts"], base.classes), *test, *map(parse_label_set, counts)}
+    free, samples = network["architecture"] == "ufm", sum(counts.values())
+    size = network_size(network, (base.channels, 2 * base.side, 2 * base.side), samples)
+    checkpoints = len(settings["checkpoints"]) * checkpoint_bytes(
+        kept, train=samples, test=sum(test.values()), label_sets=len(label_sets), classes=base.classes,
+        features=size.features, free=free,
+    )  # fmt: skip
+    classifier = base.classes * (size.features + 1)
+    refit = _on_disk([8 * base.classes * size.features, 8 * base.classes, 8, 8, 8]) if kept == "moments" else 0
+    labels = _on_disk([4 * samples, 4 * sum(test.values()) * (not free), len(label_sets) * base.classes])
+    arrays = 2 * size.arrays + 10
+    state = 4 * (2 * (size.parameters + classifier) + size.statistics) + 400 * arrays + 2 * BLOCK
+    metadata = BLOCK * (40 if kept == "moments" else 25)
+    return checkpoints + refit + labels + metadata + _on_disk([state])
+
+
+def _written(folder: Path) -> int:
+    """Bytes that a folder takes on the disk."""
+    total = 0
+    for root, _, files in os.walk(folder):
+        for name in files:
+            total += os.stat(os.path.join(root, name)).st_blocks * 512
+    return total
+
+
+def _is_finished(manifest: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a run has finished under these settings; under others it will be made again beside what is there."""
+    try:
+        identity = json.loads(manifest.read_text())["identity"]
+        return bool(identity["settings"] == settings and identity["algorithm_version"] == TRAIN_VERSION)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # missing or damaged: the run is made (again)
+
+
+def disk_need(config: Config, runs: Sequence[Run]) -> int:
+    """Bytes still to be written for these runs and their data sets, under the configuration's results folder.
+
+    What a run that is not finished has written already is subtracted.
+    """
+    results = Path(config["results"])
+    need = 0
+    for name in dict.fromkeys(run.dataset for run in runs):
+        if not (results / "data" / name / "manifest.json").exists():
+            need += dataset_bytes(config["datasets"][name])
+    for run in runs:
+        folder = results / "train" / run.name
+        manifest = folder / "manifest.json"
+        if not _is_finished(manifest, train_settings(config, run)):
+            written = 0 if manifest.exists() else sum(_written(folder / part) for part in ("features.zarr", "state"))
+            need += max(0, run_bytes(config, run) - written)
+    return need
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes free for this user where `folder` is, or will be; a quota is not seen."""
+    return shutil.disk_usage(next(p for p in chain([folder], folder.absolute().parents) if p.is_dir())).free
+
+
+def human(size: float) -> str:
+    """A number of bytes in words: ``3.2 GB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def disk_line(need: int, free: int, folder: str) -> str:
+    """The line that says what is still to be written."""
+    return f"Disk: {human(need)} still to be written under {folder} ({human(free)} free)"
+
+
+def refusal(need: int, free: int, folder: str) -> str | None:
+    """The line that says why nothing is started; None where there is room."""
+    if need <= free:
+        return None
+    return (
+        f"Disk: {human(need)} still to be written under {folder}, {human(free)} free; free some, name another folder "
+        f"(results), or store less: recipes.<name>.features (moments, float16), fewer recipes.<name>.checkpoints"
+    )
