@@ -25,6 +25,9 @@ _DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4
 _VGG = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # width over that of the first layer, convolutions
 _SCALARS = {"train": 7, "test": 2}
 _COLLAPSE_METRICS = 40  # arrays of one number or a few for each checkpoint
+# Small files beside the arrays that are counted: metadata of every array, what is written once, manifests.
+_DATASET_FILES, _METRICS_FILES = 9, 88
+_STORE_FILES = {"float32": 22, "float16": 22, "moments": 35}
 
 
 class Size(NamedTuple):
@@ -139,7 +142,7 @@ def _on_disk(files: Iterable[float]) -> int:
 def dataset_bytes(dataset: Mapping[str, Any]) -> int:
     """Bytes of a data set's images, labels and indices, as an upper bound: they are compressed."""
     base = BASE_SETS[dataset["base"]]
-    total = 0
+    total = BLOCK * _DATASET_FILES
     for split in ("train", "test"):
         samples = sum(balanced_counts(dataset[f"{split}_counts"], base.classes).values())
         total += _on_disk([samples * base.channels * (2 * base.side) ** 2, samples * 20])
@@ -190,9 +193,9 @@ def run_bytes(config: Config, run: Run) -> int:
     refit = _on_disk([8 * base.classes * size.features, 8 * base.classes, 8, 8, 8]) if kept == "moments" else 0
     labels = _on_disk([4 * samples, 4 * sum(test.values()) * (not free), len(label_sets) * base.classes])
     arrays = 2 * size.arrays + 10
-    state = 4 * (2 * (size.parameters + classifier) + size.statistics) + 400 * arrays + 2 * BLOCK
-    metadata = BLOCK * (40 if kept == "moments" else 25)
-    return checkpoints + refit + labels + metadata + _on_disk([state])
+    state = 4 * (2 * (size.parameters + classifier) + size.statistics) + 400 * arrays + BLOCK
+    files = BLOCK * (_STORE_FILES[kept] + _METRICS_FILES)
+    return checkpoints + refit + labels + files + _on_disk([state])
 
 
 def _written(folder: Path) -> int:
@@ -248,7 +251,9 @@ def human(size: float) -> str:
 
 def disk_line(need: int, free: int, folder: str) -> str:
     """The line that says what is still to be written."""
-    return f"Disk: {human(need)} still to be written under {folder} ({human(free)} free)"
+    return (
+        f"Disk: {human(need)} still to be written under {folder} ({human(free)} free{', too little' * (need > free)})"
+    )
 
 
 def refusal(need: int, free: int, folder: str) -> str | None:

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pipeline import RESULTS
 
+from ncpipe import storage
+from ncpipe.config import load_config, plan_runs
 from ncpipe.stores import Store
 
 MLP, THIN, SLOW = "mlab_digits/balanced/mlp/seed-0", "mlab_digits/thin/mlp/seed-0", "mlab_digits/balanced/slow/seed-0"
@@ -109,6 +112,50 @@ def test_the_orphan_of_a_killed_snakemake_is_no_second_writer(trained) -> None:
     assert outcome.code == 0, outcome.text
     assert "going on from epoch" in trained.log(SLOW)
     assert json.loads(trained.manifest(SLOW).read_text())["epochs"] == [0, 1, 4000]
+
+
+def disk_lines(outcome) -> list[str]:
+    return [line for line in outcome.stderr.splitlines() if line.startswith("Disk: ")]
+
+
+def test_more_than_the_disk_holds_is_refused_before_anything_is_made(fresh) -> None:
+    """Terabytes of features; the stages that write none of them are not refused, nor is what only looks."""
+    fresh.overlay["networks"]["mlp"]["features"] = 65536
+    fresh.overlay["recipes"]["mlp"] |= {"epochs": 1_000_000, "checkpoints": {"every": 1}}
+    planned = fresh.snakemake("train", "--dry-run")
+    assert planned.code == 0
+    (line,) = disk_lines(planned)
+    assert re.fullmatch(rf"Disk: [0-9.]+ TB still to be written under {RESULTS} \(.* free, too little\)", line)
+    outcome = fresh.snakemake("train")
+    assert outcome.code == 1
+    first, last = disk_lines(outcome)
+    assert first == line.replace(line[line.index("(") :], first[first.index("(") :])
+    assert re.fullmatch(
+        rf"Disk: [0-9.]+ TB still to be written under {RESULTS}, .* free; free some, name another folder \(results\), or "
+        r"store less: recipes.<name>.features \(moments, float16\), fewer recipes.<name>.checkpoints",
+        last,
+    )
+    assert outcome.stderr.splitlines()[-1] == last
+    assert "Traceback" not in outcome.text
+    assert not fresh.results.exists()
+    assert fresh.snakemake("theory", "--until", "theory_optimum").code == 0  # no lock is left, and theory fits
+    assert fresh.files("theory")
+
+
+def test_what_is_still_to_be_written_is_what_is_written(stages) -> None:
+    """An upper bound within a tenth, of stores so small that whole blocks and metadata are most of them."""
+    project, _ = stages
+    config = load_config(project.checkout / "config.yaml", project.folder / "overlay.yaml")
+    sizes = sum(f.stat().st_blocks * 512 for stage in ("data", "train", "collapse") for f in stores(project, stage))
+    before = storage.disk_need({**config, "results": str(project.folder / "nowhere")}, plan_runs(config))
+    assert 1.0 <= before / sizes <= 1.1
+    assert storage.disk_need({**config, "results": str(project.results)}, plan_runs(config)) == 0
+    assert disk_lines(project.snakemake("collapse")) == []
+
+
+def stores(project, stage: str) -> list[Path]:
+    files = (f for f in (project.results / stage).rglob("*") if f.is_file())
+    return [f for f in files if any(part.endswith(".zarr") or part == "state" for part in f.parts)]
 
 
 @pytest.fixture

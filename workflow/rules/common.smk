@@ -1,7 +1,8 @@
 """Names shared by all rules: the checked configuration, its runs, and functions of wildcards.
 
 Needs: config.yaml and its overlays, merged by Snakemake.
-Makes: nothing; ends with exit code 1 and one line per fault where the configuration is wrong.
+Makes: nothing; ends with exit code 1 and one line per fault where the configuration is wrong, or one line where what
+is to be run would not fit on the disk.
 """
 
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from ncpipe import config as plan
+from ncpipe import storage
 from ncpipe.errors import ConfigError
 
 CHECKOUT = Path(workflow.basedir)
@@ -76,6 +78,24 @@ FIGURES = [
     ]
 ]
 RUN = "{dataset}/{setting}/{network}/seed-{seed}"
+IN_DAG = set()
+
+if workflow.is_main_process:
+    disk_need = storage.disk_need(config, RUNS)
+    if disk_need:
+        free = storage.free_bytes(Path(RESULTS))
+        print(storage.disk_line(disk_need, free, RESULTS), file=sys.stderr)
+
+
+onstart:
+    refusal = storage.refusal(
+        storage.disk_need(config, sorted(IN_DAG)),
+        storage.free_bytes(Path(RESULTS)),
+        RESULTS,
+    )
+    if refusal:
+        print(refusal, file=sys.stderr)
+        sys.exit(1)
 
 
 wildcard_constraints:
@@ -94,12 +114,16 @@ def data_spec(wildcards):
     return plan.data_spec(config, wildcards.dataset)
 
 
-def train_settings(wildcards):
-    """What a run depends on, its data set apart."""
-    run = plan.Run(
+def run_of(wildcards):
+    """The run that wildcards name."""
+    return plan.Run(
         wildcards.dataset, wildcards.setting, wildcards.network, int(wildcards.seed)
     )
-    return plan.train_settings(config, run)
+
+
+def train_settings(wildcards):
+    """What a run depends on, its data set apart."""
+    return plan.train_settings(config, run_of(wildcards))
 
 
 def label_counts(wildcards):
@@ -157,7 +181,8 @@ def sampling_of_theory(wildcards):
 
 
 def sampling_of_run(wildcards):
-    """The sampling weights that a run is trained with, or nothing."""
+    """The sampling weights that a run is trained with, or nothing; being asked, it knows that the run is in the DAG."""
+    IN_DAG.add(run_of(wildcards))
     objective = config["networks"][wildcards.network]["objective"]
     return (
         plan.sampling_file(config, wildcards.dataset, wildcards.setting, objective)
