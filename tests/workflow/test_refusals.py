@@ -131,10 +131,9 @@ def test_more_than_the_disk_holds_is_refused_before_anything_is_made(fresh) -> N
     first, last = disk_lines(outcome)
     assert first == line.replace(line[line.index("(") :], first[first.index("(") :])
     assert re.fullmatch(
-        rf"Disk: [0-9.]+ TB still to be written under {RESULTS}, .* free; free some, name another folder \(results\), or "
-        r"store less: recipes.<name>.features \(moments, float16\), fewer recipes.<name>.checkpoints",
-        last,
+        rf"Disk: [0-9.]+ TB still to be written under {RESULTS}, .* free; free some, name another .*", last
     )
+    assert last.endswith("recipes.<name>.features (moments, float16), fewer recipes.<name>.checkpoints")
     assert outcome.stderr.splitlines()[-1] == last
     assert "Traceback" not in outcome.text
     assert not fresh.results.exists()
