@@ -9,7 +9,7 @@ import pytest
 from ncpipe.clean import find_leftovers, remove
 from ncpipe.cli import main
 from ncpipe.errors import InputError
-from ncpipe.stores import exclusive, write_json
+from ncpipe.stores import exclusive, write_json, write_result
 
 CONFIG = {
     "results": "results",
@@ -56,6 +56,13 @@ def test_only_what_was_interrupted_goes_where_nothing_else_is_said(results: Path
 
 def test_what_a_configuration_does_not_select_goes_too(results: Path) -> None:
     assert names(results, config=CONFIG) == INTERRUPTED | {"data/old", "theory/digits/gone", f"train/{OTHER}"}
+
+
+def test_a_digest_goes_where_its_file_has_gone(results: Path) -> None:
+    for name in ("figures/here.svg", "figures/gone.svg"):
+        write_result(results / name, "<svg/>")
+    (results / "figures/gone.svg").unlink()
+    assert names(results) == INTERRUPTED | {"figures/gone.svg.sha256"}
 
 
 def test_unfinished_runs_go_when_asked_for(results: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from ncpipe import __version__, cli
 from ncpipe.cli import main
-from ncpipe.stores import Array, EpochArray, EpochWriter, Store, write_json, write_store
+from ncpipe.stores import Array, EpochArray, EpochWriter, Store, digest_file, write_json, write_result, write_store
 
 SECONDS_TO_HELP = 0.5
 
@@ -86,7 +86,7 @@ def test_verify_finds_all_well(results: Path, capsys: pytest.CaptureFixture) -> 
         f"ok    {results}/data/tiny/images.zarr",
         f"ok    {results}/train/finished/features.zarr",
         f"ok    {results}/train/running/features.zarr",
-        "3 stores checked, 0 faults",
+        "3 checked, 0 faults",
     ]
 
 
@@ -123,16 +123,44 @@ def test_verify_leaves_out_what_is_superseded(results: Path, capsys: pytest.Capt
     shutil.copytree(results / "train/running/features.zarr", aside / "features.zarr")
     write_json(aside / "manifest.json", {"store": "features.zarr", "store_digest": "0" * 64})
     assert main(["verify", str(results)]) == 0
-    assert "3 stores checked" in capsys.readouterr().out
+    assert "3 checked" in capsys.readouterr().out
     # A results folder may itself lie under such a name.
     moved = results.rename(results.with_name("superseded"))
     assert main(["verify", str(moved)]) == 0
-    assert "3 stores checked" in capsys.readouterr().out
+    assert "3 checked" in capsys.readouterr().out
+
+
+def test_verify_checks_results_and_removes_what_is_damaged(results: Path, capsys: pytest.CaptureFixture) -> None:
+    """A file from elsewhere is said to be unchecked, and stays; logs are not looked at."""
+    kinds = ["theory/a/b/pal.json", "collapse/metrics.csv", "figures/x.svg", "figures/x.png", "report/index.html"]
+    for name in kinds:
+        write_result(results / name, b"content")
+    (results / "logs").mkdir()
+    (results / "notes.csv").write_text("mine")
+    (results / "logs/x.csv").write_text("log")
+    assert main(["verify", str(results)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [f"?     {results}/notes.csv: not checked, it has no digest", "8 checked, 0 faults"]
+    assert {f"ok    {results / name}" for name in kinds} < set(lines)
+    for name in kinds[:-1]:
+        (results / name).write_bytes(b"c0ntent")
+    (results / kinds[-1]).unlink()
+    assert main(["verify", str(results), "--remove-damaged"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    for name in kinds[:-1]:
+        assert f"FAULT {results / name}: damaged (it does not match {Path(name).name}.sha256 beside it)" in lines
+    assert f"FAULT {results / kinds[-1]}: missing, its digest is still there" in lines
+    for name in kinds:
+        assert f"removed {results / name}; snakemake makes it again" in lines
+        assert not (results / name).exists()
+        assert not digest_file(results / name).exists()
+    assert (results / "notes.csv").exists()
+    assert main(["verify", str(results)]) == 0
 
 
 def test_verify_of_nothing_is_an_error_not_a_success(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["verify", str(tmp_path)]) == 2
-    assert "holds no store and no manifest" in capsys.readouterr().err
+    assert "holds no store, no manifest and no digest" in capsys.readouterr().err
 
 
 def test_verify_of_one_store(results: Path, capsys: pytest.CaptureFixture) -> None:

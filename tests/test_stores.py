@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,6 +25,8 @@ from ncpipe.stores import (
     EpochArray,
     EpochWriter,
     Store,
+    check_result,
+    digest_file,
     digest_values,
     exclusive,
     hash_json,
@@ -30,6 +34,7 @@ from ncpipe.stores import (
     space_errors,
     write_atomically,
     write_json,
+    write_result,
     write_store,
 )
 
@@ -601,3 +606,83 @@ def test_manifest_payloads_carry_no_paths_or_times(path: Path) -> None:
     assert digest == Store(moved.rename(path)).digest()
     attributes = json.loads((path / "zarr.json").read_text())["attributes"]
     assert str(path.parent) not in json.dumps(attributes)
+
+
+# --- results with a digest beside them ------------------------------------------------------------------------------
+
+CONTENTS = {
+    "pal.json": {"kappa": 0.1, "rank": 9},
+    "metrics.csv": "metric,value\nnc1,0.5\n",
+    "page.png": bytes(range(256)),
+}
+
+
+@pytest.fixture(params=CONTENTS)
+def result(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A theory file, a table or a picture, written with its digest."""
+    path = tmp_path / "a folder" / request.param
+    write_result(path, CONTENTS[request.param])
+    return path
+
+
+def test_a_result_has_its_digest_beside_it_as_sha256sum_writes_it(result: Path) -> None:
+    content = result.read_bytes()
+    write_result(result, CONTENTS[result.name])
+    assert result.read_bytes() == content
+    assert digest_file(result).read_text() == f"{hashlib.sha256(content).hexdigest()}  {result.name}\n"
+    assert sorted(p.name for p in result.parent.iterdir()) == [result.name, f"{result.name}.sha256"]
+    check_result(result)
+    if shutil.which("sha256sum") is None:
+        pytest.skip("no sha256sum here")
+    subprocess.run(["sha256sum", "--check", "--quiet", digest_file(result).name], cwd=result.parent, check=True)
+
+
+@pytest.mark.parametrize("place", [0, -1])
+@pytest.mark.parametrize("beside", [False, True])
+def test_one_bit_of_a_result_or_of_its_digest_is_found(result: Path, beside: bool, place: int) -> None:
+    damaged = digest_file(result) if beside else result
+    content = bytearray(damaged.read_bytes())
+    content[place] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(StoreError, match=rf"{result.name}: damaged \(it does not match {result.name}.sha256 beside it"):
+        check_result(result)
+
+
+def test_a_result_that_is_gone_or_cut_off_is_told_from_one_without_a_digest(result: Path, tmp_path: Path) -> None:
+    os.truncate(result, result.stat().st_size - 1)
+    with pytest.raises(StoreError, match="damaged"):
+        check_result(result)
+    result.unlink()
+    with pytest.raises(StoreError, match=f"{result.name}: missing, its digest is still there"):
+        check_result(result)
+    digest_file(result).unlink()
+    check_result(result)  # from elsewhere: nothing is known of it
+
+
+def test_nothing_is_read_from_a_damaged_theory_file(tmp_path: Path) -> None:
+    write_result(tmp_path / "pal.json", {"kappa": 0.1})
+    (tmp_path / "pal.json").write_text('{"kappa": 0.2}')  # still JSON
+    with pytest.raises(StoreError, match=r"pal\.json: damaged"):
+        read_json(tmp_path / "pal.json")
+    digest_file(tmp_path / "pal.json").unlink()
+    assert read_json(tmp_path / "pal.json") == {"kappa": 0.2}
+
+
+def test_killed_between_a_result_and_its_digest_reads_as_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metrics.csv"
+    write_result(path, "old")
+    replace = os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if target.suffix == ".sha256":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_result(path, "new")
+    with pytest.raises(StoreError, match="damaged"):
+        check_result(path)
+    assert not list(tmp_path.glob(".*.partial"))

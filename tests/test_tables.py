@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ncpipe.errors import InputError
+from ncpipe.errors import InputError, StoreError
 from ncpipe.tables import (
     METRICS,
     Setting,
@@ -148,3 +148,12 @@ def test_the_baseline_is_balanced_and_no_control():
     assert found is not None
     assert found.name == "balanced"
     assert baseline(settings_from_config({"step": entries["step"]})) is None
+
+
+def test_no_row_is_read_from_a_table_that_was_damaged(tmp_path):
+    """A digit that changed is a table all the same."""
+    path = tmp_path / "m.csv"
+    write_table(path, metrics([ROW]))
+    path.write_text(path.read_text().replace("0.1", "0.9"))
+    with pytest.raises(StoreError, match=r"m\.csv: damaged"):
+        read_table(path, METRICS)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ncpipe.config import Config, plan_runs
 from ncpipe.errors import InputError
-from ncpipe.stores import at_work, check_folder
+from ncpipe.stores import DIGEST_SUFFIX, at_work, check_folder
 
 RUN_STAGES = ("train", "collapse")
 
@@ -102,6 +102,9 @@ def _interrupted(results: Path) -> Iterator[Leftover]:
     for path in sorted(results.rglob("superseded")):
         if path.is_dir() and (path.parent / "manifest.json").exists():
             yield Leftover(path, "set aside for a run that has finished")
+    for path in sorted(results.rglob(f"*{DIGEST_SUFFIX}")):
+        if not path.with_name(path.name.removesuffix(DIGEST_SUFFIX)).exists():
+            yield Leftover(path, "digest of a file that is gone")
     for path in sorted((*results.rglob("*.partial"), *results.rglob("*.zarr.old"))):
         yield Leftover(path, "half of a write that was interrupted")
 

@@ -33,13 +33,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     verify = subparsers.add_parser(
-        "verify", help="check every store under a results folder against its digests", description=_verify.__doc__
+        "verify", help="check everything under a results folder against its digests", description=_verify.__doc__
     )
     verify.add_argument("results", type=Path, help="a results folder, or any folder in one")
     verify.add_argument(
         "--remove-damaged",
         action="store_true",
-        help="remove the manifest of whatever is damaged: the next snakemake makes it again, and what depends on it",
+        help="remove what is damaged (of stores: the manifest), so that the next snakemake makes it again",
     )
     verify.set_defaults(func=_verify)
     clean = subparsers.add_parser(
@@ -91,8 +91,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    """Check every array of every store, every history and resume state, and every manifest."""
-    from ncpipe.verify import remove_manifests, verify_results
+    """Check every array of every store, history, resume state and manifest; theory files, tables, figures and page."""
+    from ncpipe.verify import remove_damaged, verify_results, without_digest
 
     checked, faults, damaged = 0, 0, []
     for path, problems in verify_results(options.results):
@@ -104,10 +104,12 @@ def _verify(options: argparse.Namespace) -> int:
             damaged.append(path)
         else:
             print(f"ok    {path}")
+    for path in without_digest(options.results):
+        print(f"?     {path}: not checked, it has no digest")
     if options.remove_damaged:
-        for manifest in remove_manifests(damaged):
-            print(f"removed {manifest}; snakemake makes it again")
-    print(f"{checked} stores checked, {faults} faults")
+        for gone in remove_damaged(damaged):
+            print(f"removed {gone}; snakemake makes it again")
+    print(f"{checked} checked, {faults} faults")
     return EXIT_FAULT if faults else 0
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from ncpipe.errors import InputError, StoreError
 from ncpipe.labels import LabelDistribution, Target
 from ncpipe.naming import LabelSet, label_set_name
-from ncpipe.stores import read_json, write_json
+from ncpipe.stores import read_json, write_result
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ def write_sampling(path: Path, sampling: Sampling) -> None:
         "counts": natural.counts.tolist(),
         "weights": sampling.weights.tolist(),
     }
-    write_json(path, content)
+    write_result(path, content)
 
 
 def read_sampling(path: Path) -> Sampling:

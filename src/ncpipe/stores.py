@@ -7,6 +7,7 @@ array, and per array and epoch) live in the store; `Store.digest` condenses them
 carry. The group's attributes (names of classes, settings) carry a hash of themselves, which is not part of that one:
 stores written before they did are read as they are, and their manifests and the runs made from them stay valid.
 Readers see finished epochs only.
+Theory files, tables, figures and the page have their SHA-256 beside them, in a file that ``sha256sum --check`` reads.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from zarr.core.sync import sync
 from ncpipe.errors import InputError, LockedError, RangeError, StoreError
 
 FORMAT_VERSION = 1
+DIGEST_SUFFIX = ".sha256"
 _STATIC_CHUNK_BYTES = 1 << 24
 _INTERNAL = ("digest", "finished")
 _ATTRIBUTES_DIGEST = "attributes_digest"
@@ -421,7 +423,54 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 def write_json(path: Path, payload: Mapping[str, Any]) -> None:
     """Write canonical JSON (sorted keys, NaN refused) atomically: equal payloads give equal bytes."""
-    write_atomically(path, json.dumps(payload, sort_keys=True, indent=1, allow_nan=False) + "\n")
+    write_atomically(path, _canonical(payload))
+
+
+def _canonical(payload: Mapping[str, Any]) -> str:
+    return json.dumps(payload, sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+
+def digest_file(path: Path) -> Path:
+    """Where the SHA-256 of a result lies: beside it, ``metrics.csv.sha256``."""
+    return path.with_name(path.name + DIGEST_SUFFIX)
+
+
+def _digest_line(path: Path, digest: str) -> str:
+    return f"{digest}  {path.name}\n"
+
+
+def write_result(path: Path, content: bytes | str | Mapping[str, Any]) -> None:
+    """Write what a stage makes (a theory file, table, figure, page), then its digest beside it, each atomically.
+
+    Mappings become JSON as `write_json` writes it. Whoever is killed between the two leaves a file that reads as
+    damaged: its job is not finished, and made again.
+    """
+    if isinstance(content, Mapping):
+        content = _canonical(content)
+    data = content.encode() if isinstance(content, str) else content
+    write_atomically(path, data)
+    write_atomically(digest_file(path), _digest_line(path, hashlib.sha256(data).hexdigest()))
+
+
+def check_result(path: Path) -> None:
+    """Check a file against the digest beside it, if there is one: files from elsewhere have none.
+
+    Raises
+    ------
+    StoreError
+        If it is missing although its digest is there, or damaged, or the digest is.
+    """
+    try:
+        recorded = digest_file(path).read_bytes()
+    except FileNotFoundError:
+        return
+    try:
+        with path.open("rb") as handle:
+            found = _digest_line(path, hashlib.file_digest(handle, "sha256").hexdigest())
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: missing, its digest is still there") from error
+    if recorded != found.encode():
+        raise StoreError(f"{path}: damaged (it does not match {digest_file(path).name} beside it)")
 
 
 def write_manifest(path: Path, payload: Mapping[str, Any]) -> None:
@@ -452,13 +501,14 @@ def read_sealed(path: Path, what: str) -> bytes:
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object; one with a digest beside it is checked.
 
     Raises
     ------
     StoreError
-        If it is missing or not a JSON object.
+        If it is missing, damaged or not a JSON object.
     """
+    check_result(Path(path))
     try:
         payload = json.loads(Path(path).read_text())
     except FileNotFoundError as error:

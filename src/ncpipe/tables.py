@@ -18,7 +18,7 @@ import pandas as pd
 from ncpipe.config import setting_sampling
 from ncpipe.errors import InputError
 from ncpipe.statistics import mean_interval
-from ncpipe.stores import read_json, write_atomically
+from ncpipe.stores import check_result, read_json, write_result
 
 METRICS = ("dataset", "setting", "network", "seed", "epoch", "split", "metric", "variant", "multiplicity", "value")
 OPTIMUM = ("dataset", "setting", "objective", "reference", "metric", "variant", "multiplicity", "value")
@@ -40,6 +40,7 @@ CRITICAL_STUDY = (
 )  # fmt: skip
 RATIOS_STUDY = (
     "profile", "ratio", "quantity", "basis", "frequency", "value", "low", "high", "relative_gap", "certified", "reason",
+    "reference", "variant",
 )  # fmt: skip
 SYNTHETIC_STUDY = (
     "ratio", "strength", "draw", "lambda", "kappa_1", "kappa_2", "kappa_pool", "optimum", "bound", "bound_ratio",
@@ -155,7 +156,10 @@ def read_table(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
     ------
     InputError
         If the file is missing, is no CSV, or lacks a column: the message names the file and the column.
+    StoreError
+        If it does not match the digest beside it.
     """
+    check_result(Path(path))
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError as error:
@@ -253,7 +257,7 @@ def over_seeds(frame: pd.DataFrame, by: Sequence[str], *, value: str = "value", 
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write a CSV atomically: shortest round-trip floats, unix line ends, NaN as an empty cell."""
+    """Write a CSV and its digest: shortest round-trip floats, unix line ends, NaN as an empty cell."""
     buffer = io.StringIO()
     frame.to_csv(buffer, index=False, lineterminator="\n")
-    write_atomically(path, buffer.getvalue())
+    write_result(path, buffer.getvalue())

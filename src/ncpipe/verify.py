@@ -1,25 +1,39 @@
-"""Integrity of a results folder: every store against its digests, every manifest against its store and itself."""
+"""Integrity of a results folder: stores, manifests, theory files, tables and figures against their digests."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ncpipe.errors import InputError, StoreError
-from ncpipe.stores import Store, check_folder, hash_json, read_json, read_sealed
+from ncpipe.stores import (
+    DIGEST_SUFFIX,
+    Store,
+    check_folder,
+    check_result,
+    digest_file,
+    hash_json,
+    read_json,
+    read_sealed,
+)
+
+_RESULTS = (".json", ".csv", ".svg", ".png", ".html")  # what stages write with a digest beside it
+_DESCRIBED = ("manifest.json", "history.csv")  # these have their digest elsewhere
 
 
 def verify_results(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield each store under `folder` (or the one that it is) with its faults, one line each; whatever else is damaged.
+    """Yield each store under `folder` (or the one that it is) and each result with a digest, with its faults.
 
-    A manifest without its store is a fault, and so are a history or a resume state that is not what was written.
+    A manifest without its store is a fault, and so are a history or a resume state that is not what was written, and a
+    digest without its file.
 
     Raises
     ------
     InputError
-        If it is no folder, or holds neither stores nor manifests.
+        If it is no folder, or holds neither stores, manifests nor digests.
     """
     check_folder(folder)
     within = folder.glob("zarr.json") if folder.suffix == ".zarr" else folder.rglob("*.zarr/zarr.json")
@@ -46,9 +60,16 @@ def verify_results(folder: Path) -> Iterator[tuple[Path, list[str]]]:
                 read_sealed(state, "resume state")
             except StoreError as error:
                 faults.append((state, [str(error)]))
-    if not stores and not expected and not faults:
-        raise InputError(f"{folder}: holds no store and no manifest; is it a results folder?")
+    results = [path.with_name(path.name.removesuffix(DIGEST_SUFFIX)) for path in _files(folder, (DIGEST_SUFFIX,))]
+    if not stores and not expected and not faults and not results:
+        raise InputError(f"{folder}: holds no store, no manifest and no digest; is it a results folder?")
     yield from faults
+    for path in results:
+        try:
+            check_result(path)
+            yield path, []
+        except StoreError as error:
+            yield path, [str(error)]
     for path in sorted(stores | expected.keys()):
         problems = []
         try:
@@ -61,18 +82,36 @@ def verify_results(folder: Path) -> Iterator[tuple[Path, list[str]]]:
         yield path, problems
 
 
-def remove_manifests(damaged: Iterable[Path]) -> list[Path]:
-    """Remove the manifest beside each damaged store, history or state; return those that were there.
+def without_digest(folder: Path) -> list[Path]:
+    """Results that have no digest beside them, so that nothing can be said of them: made by an earlier version."""
+    return [path for path in _files(folder, _RESULTS) if path.name not in _DESCRIBED and not digest_file(path).exists()]
 
-    To Snakemake a manifest is the whole of a data set, run or analysis: without it that is made again.
+
+def remove_damaged(damaged: Iterable[Path]) -> list[Path]:
+    """Remove what makes Snakemake take each damaged thing for finished; return what was there.
+
+    That is the file itself, with its digest; but of a store, history or state the manifest beside it, which to
+    Snakemake is the whole of a data set, run or analysis.
     """
-    manifests = {
-        (path.parent.parent if path.parent.name == "state" else path.parent) / "manifest.json" for path in damaged
-    }
-    removed = sorted(manifest for manifest in manifests if manifest.exists())
-    for manifest in removed:
-        manifest.unlink()
+    removed = []
+    for path in sorted(set(damaged)):
+        folder = path.parent.parent if path.parent.name == "state" else path.parent
+        gone = path if digest_file(path).exists() else folder / "manifest.json"
+        if gone.exists() or digest_file(gone).exists():
+            gone.unlink(missing_ok=True)
+            digest_file(gone).unlink(missing_ok=True)
+            removed.append(gone)
     return removed
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Files with one of the suffixes that lie in no store, log, benchmark or folder set aside."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        aside = {"logs", "benchmarks"} if Path(parent) == folder else set()
+        folders[:] = sorted(f for f in folders if not f.endswith(".zarr") and f not in {"superseded", *aside})
+        found += [Path(parent, name) for name in sorted(names) if name.endswith(suffixes) and name[0] != "."]
+    return found
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -90,6 +90,36 @@ def test_what_is_damaged_is_made_again_and_nothing_else(copy: Project, capsys: p
     assert main(["verify", str(copy.results)]) == 0
 
 
+def test_a_damaged_theory_file_and_table_are_made_again_and_what_depends_on_them(
+    copy: Project, capsys: pytest.CaptureFixture
+) -> None:
+    before = copy.files()
+    theory, table = copy.results / "theory/mlab_digits/thin/pal.json", copy.results / "collapse/synthesis.csv"
+    for path in (theory, table):
+        flip(path)
+    assert main(["verify", str(copy.results), "--remove-damaged"]) == 1
+    said = capsys.readouterr().out
+    for path in (theory, table):
+        assert f"FAULT {path}: damaged (it does not match {path.name}.sha256 beside it)" in said
+        assert f"removed {path}; snakemake makes it again" in said
+    outcome = copy.snakemake("collapse")
+    assert outcome.code == 0, outcome.text
+    assert outcome.jobs == {"theory_optimum": 1, "collapse_run": 1, "collapse_tables": 1, "collapse": 1}
+    after = copy.files()
+    results = [name for name in before if name.startswith(("theory/", "collapse/", "train/", "data/"))]
+    assert {name: after[name][1] for name in results} == {name: before[name][1] for name in results}
+    assert main(["verify", str(copy.results)]) == 0
+
+
+def test_nothing_is_made_from_a_damaged_theory_file(copy: Project) -> None:
+    path = copy.results / "theory/mlab_digits/thin/pal.json"
+    path.write_text(path.read_text().replace('"certified": true', '"certified": false'))  # JSON all the same
+    (copy.results / f"collapse/{THIN}/manifest.json").unlink()
+    refused = copy.snakemake("collapse")
+    assert refused.code == 1
+    assert f"{path.relative_to(copy.folder / 'work')}: damaged (it does not match pal.json.sha256" in refused.text
+
+
 def test_a_damaged_data_set_stops_training_and_is_made_again_alike(copy: Project) -> None:
     before = copy.files()
     flip(copy.results / PLACES["images"])

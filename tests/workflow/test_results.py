@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from pipeline import Outcome, Project, make_project
 
+from ncpipe.cli import main
+
 FIGURES = {
     "figures_dynamics": 4, "figures_final": 4, "figures_gap": 2, "figures_spectrum": 1, "figures_synthesis": 2,
-    "figures_exponents": 2,
+    "figures_exponents": 2, "figures_bookkeeping": 1, "figures_readings": 1,
 }  # fmt: skip
 
 
@@ -93,3 +95,27 @@ def test_snakemakes_own_report_has_the_captions(reported, tmp_path: Path) -> Non
     outcome = reported[0].snakemake("report", "--report", str(page))
     assert outcome.code == 0, outcome.text
     assert "Label covariance spectrum" in page.read_text()
+
+
+def test_a_damaged_figure_table_or_page_is_named_and_made_again_with_what_shows_it(reported, capsys) -> None:
+    project = reported[0]
+    before = {name: content for name, (_, content) in project.files().items()}
+    damaged = ["figures/spectrum.png", "figures/bookkeeping.csv", "report/claims.csv", "report/index.html"]
+    for name in damaged:
+        content = bytearray((project.results / name).read_bytes())
+        content[len(content) // 2] ^= 4
+        (project.results / name).write_bytes(content)
+    assert main(["verify", str(project.results), "--remove-damaged"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(line.split(": ")[0] for line in lines if line.startswith("FAULT ")) == sorted(
+        f"FAULT {project.results / name}" for name in damaged
+    )
+    outcome = project.snakemake("report", timeout=300)
+    assert outcome.code == 0, outcome.text
+    assert outcome.jobs == {
+        "figures_spectrum": 1, "figures_bookkeeping": 1, "report_claims": 1, "report_page": 1, "report": 1,
+    }  # fmt: skip
+    after = {name: content for name, (_, content) in project.files().items()}
+    kept = [name for name in before if not name.startswith(("logs/", "benchmarks/"))]
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    assert main(["verify", str(project.results)]) == 0

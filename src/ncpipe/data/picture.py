@@ -10,7 +10,7 @@ import numpy as np
 
 from ncpipe.datasets import DataSplit, open_dataset
 from ncpipe.naming import LabelSet, label_set_name
-from ncpipe.stores import read_json, write_atomically
+from ncpipe.stores import read_json, write_result
 
 _COLUMNS = 10  # label sets in one row
 _ACROSS = 2  # samples across, and down, in one cell
@@ -86,7 +86,7 @@ def draw_samples(data_folder: Path, path_png: Path) -> None:
     page.set(xlim=(0, width), ylim=(height, 0))  # imshow moves the limits
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=200, metadata={"Software": None})
-    write_atomically(path_png, content.getvalue())
+    write_result(path_png, content.getvalue())
 
 
 def _sections(data: DataSplit) -> list[_Section]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ncpipe.stores import write_atomically
+from ncpipe.stores import write_result
 from ncpipe.tables import Setting, write_table
 
 if TYPE_CHECKING:
@@ -26,6 +26,15 @@ BALANCED = "#1a1a1a"
 IMBALANCED = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 REFERENCE = "#6b6b6b"
+PROFILES = {"step": IMBALANCED[0], "exponential": IMBALANCED[1], "uniform": IMBALANCED[2]}
+OPTIMUM_MARKERS: dict[str, dict[str, Any]] = {
+    "convex": {"marker": "D", "ms": 4.6, "mfc": "white", "mec": REFERENCE, "mew": 1.1},
+    "relu": {"marker": "_", "ms": 12, "mec": "#111111", "mew": 1.8},
+}
+OPTIMUM_LABELS = {"convex": "certified optimum", "relu": "best known with features ≥ 0"}
+_RATIO_TICKS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+_MOST_TICKS = 7
+_ROOM = 0.025  # of the width of a ratio axis, on either side
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,31 @@ def epoch_axis(axis: Axes, last: float) -> None:
     axis.set_xlim(0, last)
 
 
+def ratio_axis(
+    axis: Axes, ratios: pd.Series, *, below: Mapping[float, float] | None = None, most: int = _MOST_TICKS
+) -> None:
+    """R on a logarithmic axis from balanced, on the left, to imbalanced; `below` it, at its ticks, another number.
+
+    Where there would be more than `most` ticks, powers of ten are left.
+    """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axis.set_xscale("log")
+    low, high = float(ratios.min()), float(ratios.max())
+    ticks = [t for t in _RATIO_TICKS if low * 0.999 <= t <= high * 1.001]
+    if len(ticks) > most:
+        ticks = [t for t in ticks if np.log10(t) == round(np.log10(t))]
+    second = {tick: f"\n{value:.3f}" for tick in ticks for r, value in (below or {}).items() if np.isclose(r, tick)}
+    axis.xaxis.set_major_locator(FixedLocator(ticks))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:g}" + next((s for t, s in second.items() if np.isclose(t, value)), ""))
+    )
+    if low < high:
+        room = (high / low) ** _ROOM
+        axis.set_xlim(high * room, low / room)
+
+
 def note(axis: Axes, text: str) -> None:
     """Say in the middle of a panel why it is empty."""
     axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color=REFERENCE, fontsize=7.5)
@@ -145,9 +179,12 @@ def setting_handles(shown: Sequence[Setting], styles: Mapping[str, Look], *, lin
 
 
 def save(figure: Figure, output_stem: Path, drawn: pd.DataFrame) -> None:
-    """Write ``<stem>.svg``, ``<stem>.png`` and ``<stem>.csv``, the numbers drawn; equal input gives equal bytes."""
+    """Write ``<stem>.svg``, ``<stem>.png`` and ``<stem>.csv``, the numbers drawn, and their digests.
+
+    Equal input gives equal bytes.
+    """
     for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, metadata=metadata)
-        write_atomically(output_stem.with_name(f"{output_stem.name}.{kind}"), buffer.getvalue())
+        write_result(output_stem.with_name(f"{output_stem.name}.{kind}"), buffer.getvalue())
     write_table(output_stem.with_name(f"{output_stem.name}.csv"), drawn)

@@ -38,7 +38,7 @@ from ncpipe.report.evidence import (
     weigh,
 )
 from ncpipe.statistics import CONFIDENCE, equivalence_p, log_ratios, mean_interval, spearman_interval
-from ncpipe.stores import write_json
+from ncpipe.stores import write_result
 from ncpipe.tables import (
     COLLAPSE_METRICS,
     METRIC_LABELS,
@@ -802,7 +802,7 @@ def write_claims(tables: Tables, json_path: Path, csv_path: Path) -> list[Verdic
     """Decide, and write ``claims.json`` (with all evidence and the controls) and ``claims.csv`` (one row a verdict)."""
     verdicts = decide(tables)
     controls = control_table(tables)
-    write_json(
+    write_result(
         json_path,
         {
             "claims": [asdict(v) for v in verdicts],

@@ -14,7 +14,7 @@ from ncpipe.objective import has_signed_features
 from ncpipe.report.evidence import Cell, number
 from ncpipe.sampling import Sampling, read_sampling
 from ncpipe.statistics import mean_interval
-from ncpipe.stores import write_json
+from ncpipe.stores import write_result
 from ncpipe.tables import METRICS, OPTIMUM, Setting, last_epoch, read_table, settings_from_config, write_table
 
 
@@ -191,7 +191,7 @@ def write_rebalancing(
     named = [(path.parts[-4], path.parts[-3], read_sampling(path)) for path in weights]
     comparisons = found.astype(object).where(found.notna(), None).to_dict(orient="records")
     labels = {statistic.metric: statistic.label for statistic in STATISTICS}
-    write_json(
+    write_result(
         json_path,
         {
             "settings": weakest_contrasts(named, entries),

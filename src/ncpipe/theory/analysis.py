@@ -13,7 +13,7 @@ from ncpipe.labels import LabelDistribution, contrast_classes
 from ncpipe.naming import parse_label_set
 from ncpipe.objective import Objective
 from ncpipe.sampling import check_sampling, read_sampling
-from ncpipe.stores import write_json
+from ncpipe.stores import write_result
 from ncpipe.synthesis import fit_synthesis, tagwise_residuals
 from ncpipe.theory.bound import spectral_bound
 from ncpipe.theory.laws import laws
@@ -110,7 +110,7 @@ def write_theory(
         weights = read_sampling(sampling)
         check_sampling(sampling, weights, natural.as_counts(), objective.target)
         theory = analyse(weights.distribution, objective, natural=natural, seed=seed)
-    write_json(path, theory)
+    write_result(path, theory)
 
 
 def _describe(distribution: LabelDistribution) -> dict[str, Any]:
