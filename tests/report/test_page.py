@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from ncpipe.errors import InputError, StoreError
 from ncpipe.report.claims import CLAIMS, Tables, write_claims
 from ncpipe.report.page import format_interval, format_math, format_number, read_figure, render_caption, write_page
+from ncpipe.stores import write_result
 
 CAPTIONS = sorted((Path(__file__).parents[2] / "workflow" / "report").glob("*.rst"))
 HOSTILE = "<script>alert('x')</script>\"&"
@@ -154,8 +155,18 @@ def test_the_page_says_what_was_run(made):
     assert "torch 2.13.0" in words
     assert "step r = 0.1, equal steps" in words
     assert "worse, with and without" in words
-    assert "The data set mlab_digits is small" in words
+    assert "The largest setting here has 1,140 samples, those of mlab_digits of 16 × 16 pixels" in words
     assert "Seeds vary initialisation and the order of samples" in words
+
+
+@pytest.mark.parametrize("kind", ["svg", "csv"])
+def test_a_damaged_figure_or_its_numbers_are_not_shown(made, tmp_path, kind):
+    for name in ("spectrum.svg", "spectrum.csv"):
+        write_result(tmp_path / name, (made[0] / name).read_bytes())
+    assert read_figure(tmp_path / "spectrum.svg", CAPTIONS).name == "spectrum"
+    (tmp_path / f"spectrum.{kind}").write_bytes(b"other")
+    with pytest.raises(StoreError, match=rf"spectrum\.{kind}: damaged"):
+        read_figure(tmp_path / "spectrum.svg", CAPTIONS)
 
 
 def test_equal_inputs_give_equal_bytes(made, tmp_path):
@@ -245,7 +256,7 @@ def test_no_string_of_any_file_or_of_the_configuration_changes_the_page(made, tm
 
 def test_rebalancing_is_shown_with_what_labels_promised(made):
     words = Page(html(made)).words()
-    assert "κ of the pooled targets rises from 0.0323 to 0.0467 with factors of 0.500 to 2.00" in words
+    assert "κ of the pooled targets is 0.0323 without weights and 0.0467 with factors of 0.500 to 2.00" in words
     assert "within a factor of 2.00 that keep the share of each multiplicity reach more than 0.0467" in words
     assert "weights reach 0.0392" in words
     assert "mlp test error 0.300 0.200 −0.100 [−0.150, −0.0500] 5 better – –" in words

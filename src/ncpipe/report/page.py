@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from ncpipe.errors import InputError
 from ncpipe.report.claims import CLAIMS
-from ncpipe.stores import read_json, write_atomically
+from ncpipe.stores import check_result, read_json, write_result
 from ncpipe.tables import METRIC_LABELS, Setting, settings_from_config
 
 _PROFILES = {
@@ -88,10 +88,12 @@ def write_page(
     decided = read_json(claims)
     runs = [read_json(path) for path in manifests]
     settings = settings_from_config(config["settings"])
+    rows = _run_rows(runs, settings)
     content = environment.get_template("page.html.j2").render(
         claims=_claim_rows(decided["claims"]),
         tally=_tally(decided["claims"]),
-        runs=_run_rows(runs, settings),
+        runs=rows,
+        largest=max((row["samples"] for row in rows), default=0),
         scale=_scale(runs),
         profiles=_PROFILES,
         digits=[name for name, entry in config["datasets"].items() if entry["base"] == "digits"],
@@ -101,7 +103,7 @@ def write_page(
         environments=_environments(runs),
         config=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
     )
-    write_atomically(output, content)
+    write_result(output, content)
 
 
 def format_number(value: float | None) -> str:
@@ -140,6 +142,8 @@ def read_figure(path: Path, captions: Iterable[Path]) -> Figure:
     ------
     InputError
         If it has no caption or no numbers.
+    StoreError
+        If it, or its numbers, do not match the digest beside them.
     """
     fitting = [c for c in captions if path.stem == c.stem or path.stem.startswith(f"{c.stem}-")]
     if not fitting:
@@ -148,6 +152,8 @@ def read_figure(path: Path, captions: Iterable[Path]) -> Figure:
     numbers = path.with_suffix(".csv")
     if not numbers.exists():
         raise InputError(f"{numbers}: missing; every figure has its numbers beside it")
+    for file in (path, numbers):
+        check_result(file)
     title, caption = render_caption(source)
     shown_for = path.stem.removeprefix(max(fitting, key=lambda c: len(c.stem)).stem).strip("-").replace("-", " · ")
     return Figure(
@@ -301,7 +307,7 @@ def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     ]
     if signs[0] == signs[1]:
         return f"{words[signs[0]]}, with and without"
-    return f"{words[signs[0]]}, with the control {words[signs[1]]}"
+    return f"{words[signs[0]]} without, {words[signs[1]]} with"
 
 
 def _rebalancing_tables(content: Mapping[str, Any]) -> list[dict[str, Any]]:
