@@ -16,9 +16,11 @@ from ncpipe.figures import studies
 from ncpipe.figures.draw import FIGURES, draw
 from ncpipe.figures.dynamics import dynamics, final_bars
 from ncpipe.figures.gap import gap
+from ncpipe.figures.imbalance import bookkeeping, readings
 from ncpipe.figures.spectrum import contrast_name, spectrum
 from ncpipe.figures.style import STYLE_FILE, house_style, looks
 from ncpipe.figures.synthesis import exponents, residuals
+from ncpipe.stores import check_result
 from ncpipe.tables import (
     CRITICAL_STUDY,
     METRICS,
@@ -60,7 +62,9 @@ TINY = {
     "synthetic": {"ratios": [1.0, 0.2], "strengths": [0.0, 1.0], "lambdas": [0.05, 0.3], "draws": 2, "seed": 0},
 }  # fmt: skip
 PAL = {"target": "normalised", "lambda_w": 5e-4, "lambda_h": 0.256, "lambda_b": 5e-4, "bias": True}
-NAMES = {"network": "mlp", "objective": "pal", "variant": "definition"}
+NAMES = {
+    "network": "mlp", "objective": "pal", "variant": "definition", "networks": {"mlp": "pal"},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +98,13 @@ def files(results, tmp_path_factory):
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_every_figure_is_three_files_with_the_same_bytes_each_time(figure, files, results, tmp_path):
+def test_every_figure_is_three_files_with_digests_and_the_same_bytes_each_time(figure, files, results, tmp_path):
     for turn in ("a", "b"):
         draw(figure, tmp_path / turn / figure, settings=results.settings, files=files, names=NAMES)
     written = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert written == sorted(f"{figure}.{kind}" for kind in ("svg", "png", "csv"))
+    assert written == sorted(f"{figure}.{kind}{end}" for kind in ("svg", "png", "csv") for end in ("", ".sha256"))
+    for kind in ("svg", "png", "csv"):
+        check_result(tmp_path / "a" / f"{figure}.{kind}")
     for name in written:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     svg = (tmp_path / "a" / f"{figure}.svg").read_text()
@@ -315,6 +321,110 @@ def test_lambda_is_shown_relative_to_the_rule_of_thumb(files, tmp_path):
 def test_frequencies_of_multiplicity_one_are_drawn(files, tmp_path):
     drawn = studies.imbalance_ratios(read_table(files["ratios_study"], RATIOS_STUDY), output_stem=tmp_path / "x")
     assert set(drawn["frequency"]) == {"", "multiplicity_one"}
+
+
+# --- what r means ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def imbalance(frames, files):
+    """The arguments of both figures."""
+    ratios = read_table(files["ratios_study"], RATIOS_STUDY)
+    return {
+        "metrics": frames["metrics"], "theory": frames["theory"], "ratios": ratios, "settings": frames["settings"],
+        "networks": {"cnn": "pal", "mlp": "pal"},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What the figure says below its panels."""
+    from matplotlib.figure import Figure
+
+    lines = []
+    monkeypatch.setattr(Figure, "supxlabel", lambda self, text, **_: lines.append(text))
+    return lines
+
+
+def test_bookkeeping_has_both_ways_of_counting_and_the_factor_of_the_labels(imbalance, said, tmp_path):
+    drawn = bookkeeping(**imbalance, output_stem=tmp_path / "x")
+    assert said == []
+    optima = drawn[drawn["part"] == "optimum"]
+    assert set(optima["profile"]) == {"step"}
+    assert set(optima["metric"]) == {"nc2_h", "nc3", "nc3_of_balanced"}
+    # Four classes with 31 samples, half of them at r = 0.1, and 4 of each pair.
+    assert set(optima["share_single"].round(9)) == {round(124 / 148, 9), round(68.2 / 92.2, 9)}
+    networks = drawn[drawn["part"] == "networks"].set_index(["network", "setting", "metric", "variant"])
+    assert "step-0.1-equal-steps" not in networks.index.get_level_values("setting")
+    row = networks.loc[("mlp", "step-0.2", "nc3", "li2024")]
+    # Six classes, three of them with 140 samples and three with 28, and 20 of each of the 15 pairs.
+    assert (row["samples"], row["share_single"]) == (804, 504 / 804)
+    table = frames_at_end(imbalance["metrics"], "mlp", "step-0.2", "nc3", "li2024")
+    low, high = stats.t.interval(0.95, 4, loc=table.mean(), scale=stats.sem(table))
+    np.testing.assert_allclose(row[["value", "low", "high"]].astype(float), [table.mean(), low, high])
+    assert row["value"] == pytest.approx(1.3 * networks.loc[("mlp", "step-0.2", "nc3", "definition")]["value"])
+
+
+def frames_at_end(metrics, network, setting, metric, variant):
+    """Values over seeds at the last epoch."""
+    rows = metrics[(metrics["network"] == network) & (metrics["setting"] == setting) & (metrics["epoch"] == 80)]
+    return rows.loc[(rows["metric"] == metric) & (rows["variant"] == variant), "value"].to_numpy()
+
+
+def test_weighted_settings_count_the_samples_that_they_have(imbalance, tmp_path):
+    """A theory file with sampling weights is about other counts than those of Li's mean."""
+    key = ("mlab_digits", "step-0.2", "pal")
+    payload = imbalance["theory"][key]
+    entry = payload["distribution"]
+    weighted = {**entry, "natural_counts": entry["counts"], "counts": [1.0] * len(entry["counts"])}
+    theory = {**imbalance["theory"], key: {**payload, "distribution": weighted}}
+    drawn = [
+        bookkeeping(**{**imbalance, "theory": t}, output_stem=tmp_path / "x") for t in (theory, imbalance["theory"])
+    ]
+    pd.testing.assert_frame_equal(*drawn)
+
+
+def test_readings_stand_side_by_side_with_the_optimum_of_each_setting(imbalance, frames, said, tmp_path):
+    drawn = readings(**imbalance, optimum=frames["optimum"], output_stem=tmp_path / "x")
+    assert said == []
+    optima = drawn[drawn["part"] == "optimum"]
+    assert set(optima["profile"]) == {"step", "exponential", "uniform"}
+    assert set(optima["metric"]) == {"nc2_w", "nc2_h", "nc3", "angle"}
+    assert set(optima["variant"]) == {"", "definition"}
+    uniform = optima[(optima["profile"] == "uniform") & (optima["reference"] == "convex")]
+    np.testing.assert_allclose(uniform["value"].astype(float), 0, atol=1e-6)
+    assert (optima.loc[(optima["profile"] == "step") & (optima["ratio"] == 0.1), "value"] > 1e-3).any()
+    networks = drawn[drawn["part"] == "networks"]
+    assert set(networks["network"]) == {"cnn", "mlp"}
+    assert set(networks["setting"]) == {"balanced", "step-0.2", "step-0.1", "exponential-0.1"}
+    mark = drawn[
+        (drawn["part"] == "marks") & (drawn["network"] == "cnn") & (drawn["setting"] == "step-0.2")
+        & (drawn["metric"] == "nc2_w")
+    ].set_index("reference")["value"]  # fmt: skip
+    assert mark.to_dict() == pytest.approx({"convex": 0.16, "relu": 0.20})
+
+
+def test_a_network_of_one_reading_has_no_row_and_is_named(imbalance, frames, said, tmp_path):
+    table = imbalance["metrics"]
+    imbalance["metrics"] = table[(table["network"] == "mlp") | (table["setting"] != "exponential-0.1")]
+    drawn = readings(**imbalance, optimum=frames["optimum"], output_stem=tmp_path / "x")
+    assert set(drawn["network"].dropna()) == {"mlp"}
+    assert said == ["one reading of r only: cnn on mlab_digits (step only)"]
+
+
+@pytest.mark.parametrize("networks", [{}, {"mlp": "pal"}])
+@pytest.mark.parametrize("figure", ["bookkeeping", "readings"])
+def test_what_is_absent_is_left_out_and_said(figure, networks, imbalance, results, said, tmp_path):
+    """Neither the study nor, perhaps, a network with a backbone; and a metric that is defined nowhere."""
+    table = imbalance["metrics"].copy()
+    table.loc[table["metric"] == "nc3", "value"] = np.nan
+    table.to_csv(tmp_path / "metrics.csv", index=False)
+    files = {"metrics": tmp_path / "metrics.csv", "optimum": results.optimum, "theory": results.theory}
+    draw(figure, tmp_path / figure, settings=results.settings, files=files, names={"networks": networks})
+    assert said == ["no optima over r: the study “ratios” was not selected"]
+    drawn = pd.read_csv(tmp_path / f"{figure}.csv")
+    assert "optimum" not in set(drawn["part"])
+    assert set(drawn["network"].dropna()) == set(networks)
 
 
 def test_a_setting_keeps_its_look_whatever_is_drawn():

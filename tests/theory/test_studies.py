@@ -73,8 +73,9 @@ def test_tables_are_read_back_certified_and_equal_for_equal_settings(name, tmp_p
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     table = read_table(tmp_path / "a", (*dict.fromkeys((*COLUMNS[name], "certified")),))
     assert len(table) == len(written) > 0
-    proven = table[table["quantity"] != "relu"] if name == "ratios" else table  # whose relaxation need not be tight
-    assert proven["certified"].all()
+    if name == "ratios":  # the relaxation for features >= 0 need not be tight
+        table = table[(table["quantity"] != "relu") & (table["reference"] != "relu")]
+    assert table["certified"].all()
 
 
 @pytest.mark.parametrize("name", ["spectrum", "synthetic"])
@@ -97,7 +98,9 @@ def test_what_is_read_off_an_uncertified_optimum_is_left_empty(monkeypatch, tmp_
         assert table[empty].isna().all(axis=None)
         assert (table["relative_gap"] == 0.3).all()
         assert not table["certified"].any()
-    fitted = write_study("ratios", settings("ratios"), tmp_path / "ratios").set_index("quantity").loc["gamma"]
+    ratios = write_study("ratios", settings("ratios"), tmp_path / "ratios")
+    assert ratios.loc[(ratios["reference"] == "convex"), "value"].isna().all()
+    fitted = ratios.set_index("quantity").loc["gamma"]
     assert fitted["value"].isna().all()
     assert not fitted["certified"].any()
 
@@ -178,7 +181,7 @@ def test_a_critical_lambda_below_the_range_that_is_searched_is_left_empty():
 
 def test_bound_optimum_and_relu_optimum_in_their_order_with_the_measured_values():
     table = ratios_study(PAL, ratios=[1.0, 0.2])
-    values = table[table["quantity"] != "gamma"].pivot_table(
+    values = table[table["quantity"].isin(["optimum", "relu", "bound"])].pivot_table(
         index=["profile", "ratio"], columns="quantity", values="value"
     )
     assert (values["bound"] <= values["optimum"] * (1 + 1e-12)).all()
@@ -189,6 +192,35 @@ def test_bound_optimum_and_relu_optimum_in_their_order_with_the_measured_values(
     proven = table[table["quantity"].isin(["optimum", "relu"])]
     assert (proven["low"] <= proven["value"]).all()
     np.testing.assert_allclose(proven["high"] / proven["low"] - 1, proven["relative_gap"], rtol=1e-3, atol=1e-12)
+
+    # The collapse metrics at the same optima.
+    places = ["reference", "quantity", "variant", "profile", "ratio"]
+    metrics = table.set_index(places)["value"].sort_index()
+    step = {key: metrics[("convex", *key, "step", 0.2)] for key in (("nc2_w", ""), ("angle", ""))}
+    assert step == pytest.approx({("nc2_w", ""): 0.222, ("angle", ""): 0.020}, abs=6e-4)
+    measured = {("nc2_h", "definition"): 0.193, ("nc3", "definition"): 0.019, ("nc3", "li2024"): 0.193}
+    for key, value in measured.items():
+        assert metrics[("convex", *key, "step", 0.2)] == pytest.approx(value, abs=6e-4)
+    shares = metrics["", "share_single", "", "step"]
+    np.testing.assert_allclose(shares, [0.673913, 0.775], atol=1e-6)
+    for reference in ("convex", "relu"):
+        uniform = metrics[reference].loc[("nc2_w", "")]["uniform"]
+        np.testing.assert_allclose(uniform, 0, atol=1e-6)
+
+
+def test_counting_alone_moves_the_metric_of_a_geometry_that_stands_still():
+    """The balanced optimum is a simplex, W = H = P up to scale: Li's centre by hand, from the counts at r alone."""
+    table = ratios_study(PAL, scale=SMALL, ratios=[0.1]).query("quantity == 'nc3_of_balanced'")
+    simplex, pairs = np.eye(4) - 0.25, 6 * 4.0
+    shares = {"step": [1, 1, 0.1, 0.1], "exponential": 0.1 ** (np.arange(4) / 3), "uniform": [0.1] * 4}
+    for profile, share in shares.items():
+        counts = 31.0 * np.asarray(share)
+        centre = counts @ simplex / (counts.sum() + pairs)
+        product = simplex @ (simplex - centre).T
+        expected = np.linalg.norm(product / np.linalg.norm(product) - simplex / np.sqrt(3))
+        found = table[table["profile"] == profile]
+        assert set(found["reference"]) == {"convex", "relu"}
+        np.testing.assert_allclose(found["value"], expected, atol=1e-6)
 
 
 def test_exponents_with_the_measured_values_and_none_where_classes_are_equally_frequent():

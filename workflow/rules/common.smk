@@ -67,6 +67,8 @@ FIGURES = [
             for network in TRAINED
             for kind in ("dynamics", "final")
         ),
+        "bookkeeping",
+        "readings",
         "spectrum",
         *(f"gap-{network}" for network in NETWORKS),
         *(
@@ -196,6 +198,11 @@ def figure_names(wildcards):
         **wildcards,
         "objective": config["networks"][wildcards.network]["objective"],
     }
+
+
+def trained_networks():
+    """The networks of the selected runs that have a backbone, with their objectives."""
+    return {name: config["networks"][name]["objective"] for name in TRAINED}
 
 
 def checkout_files(*patterns):

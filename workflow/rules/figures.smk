@@ -92,6 +92,65 @@ rule figures_gap:
         "../scripts/figures_draw.py"
 
 
+rule figures_bookkeeping:
+    """NC1, NC2-H and NC3 of equal features, counted by definition and as Li et al. count."""
+    input:
+        **study_tables("ratios"),
+        metrics=rules.collapse_tables.output.metrics,
+        theory=THEORY,
+        modules=FIGURE_MODULES,
+    output:
+        svg=report(
+            f"{RESULTS}/figures/bookkeeping.svg",
+            caption="../report/bookkeeping.rst",
+            category="Readings of r",
+        ),
+        png=f"{RESULTS}/figures/bookkeeping.png",
+        csv=f"{RESULTS}/figures/bookkeeping.csv",
+    log:
+        f"{RESULTS}/logs/figures/bookkeeping.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        figure="bookkeeping",
+        settings=config["settings"],
+        names={"networks": trained_networks()},
+    script:
+        "../scripts/figures_draw.py"
+
+
+rule figures_readings:
+    """The three readings of r side by side, at the optimum and in networks."""
+    input:
+        **study_tables("ratios"),
+        metrics=rules.collapse_tables.output.metrics,
+        optimum=rules.collapse_tables.output.optimum,
+        theory=THEORY,
+        modules=FIGURE_MODULES,
+    output:
+        svg=report(
+            f"{RESULTS}/figures/readings.svg",
+            caption="../report/readings.rst",
+            category="Readings of r",
+        ),
+        png=f"{RESULTS}/figures/readings.png",
+        csv=f"{RESULTS}/figures/readings.csv",
+    log:
+        f"{RESULTS}/logs/figures/readings.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        figure="readings",
+        settings=config["settings"],
+        names={"networks": trained_networks()},
+    script:
+        "../scripts/figures_draw.py"
+
+
 rule figures_spectrum:
     """Label covariance spectrum of each setting, with its weakest contrast named."""
     input:

@@ -68,7 +68,12 @@ rule theory_study:
     """Study {wildcards.study} of label distributions."""
     input:
         modules=package_modules(
-            "theory/*.py", "labels.py", "objective.py", "synthesis.py", "tables.py"
+            "theory/*.py",
+            "labels.py",
+            "metrics.py",
+            "objective.py",
+            "synthesis.py",
+            "tables.py",
         ),
     output:
         table=f"{RESULTS}/theory/studies/{{study}}.csv",

@@ -10,6 +10,7 @@ from typing import Any
 from ncpipe.errors import InputError
 from ncpipe.figures.dynamics import dynamics, final_bars
 from ncpipe.figures.gap import gap
+from ncpipe.figures.imbalance import bookkeeping, readings
 from ncpipe.figures.spectrum import spectrum
 from ncpipe.figures.studies import (
     critical_lambda,
@@ -52,6 +53,8 @@ FIGURES: dict[str, tuple[Callable[..., Any], tuple[str, ...], tuple[str, ...]]] 
     "final": (final_bars, ("metrics", "optimum"), ("network", "objective", "variant")),
     "gap": (gap, ("metrics", "theory"), ("network", "objective")),
     "spectrum": (spectrum, ("theory",), ()),
+    "bookkeeping": (bookkeeping, ("metrics", "theory", "ratios_study"), ("networks",)),
+    "readings": (readings, ("metrics", "optimum", "theory", "ratios_study"), ("networks",)),
     "synthesis": (residuals, ("synthesis",), ("network",)),
     "exponents": (exponents, ("synthesis",), ("network",)),
     "study-phase": (phase_diagram, ("phase_study",), ()),
@@ -61,6 +64,8 @@ FIGURES: dict[str, tuple[Callable[..., Any], tuple[str, ...], tuple[str, ...]]] 
     "study-tagwise": (tagwise_grid, ("tagwise_study",), ()),
     "study-synthetic": (synthetic_labels, ("synthetic_study",), ()),
 }
+# Without these a figure leaves panels out, and says so.
+_MAY_LACK = {("bookkeeping", "ratios_study"), ("readings", "ratios_study")}
 
 
 def draw(
@@ -69,7 +74,7 @@ def draw(
     *,
     settings: Mapping[str, Mapping[str, Any]],
     files: Mapping[str, Path | Sequence[Path]],
-    names: Mapping[str, str],
+    names: Mapping[str, Any],
 ) -> None:
     """Write ``<output_stem>.svg``, ``.png`` and ``.csv`` of one figure; `FIGURES` says what each one needs.
 
@@ -84,7 +89,8 @@ def draw(
         Of ``metrics``, ``optimum``, ``synthesis`` and, for each study, ``<name>_study`` to a table, and of ``theory``
         to the theory stage's results. Files that the figure does not need are not read.
     names : mapping
-        Of ``network``, ``objective`` and ``variant`` ("definition" or "li2024") to the one drawn.
+        Of ``network``, ``objective`` and ``variant`` ("definition" or "li2024") to the one drawn; of ``networks`` to
+        several, with their objectives.
 
     Raises
     ------
@@ -94,16 +100,20 @@ def draw(
     if figure not in FIGURES:
         raise InputError(f"figure {figure!r}: unknown; allowed are {', '.join(FIGURES)}")
     function, needed, options = FIGURES[figure]
-    absent = [key for key in needed if key not in files] + [key for key in options if key not in names]
+    absent = [key for key in needed if key not in files and (figure, key) not in _MAY_LACK]
+    absent += [key for key in options if key not in names]
     if absent:
         raise InputError(f"figure {figure}: needs {', '.join(absent)}")
-    call = partial(function, *(_read(key, files[key]) for key in needed))
+    call = partial(function, *(_read(key, files) for key in needed))
     if not figure.startswith("study-"):  # studies have distributions of their own, not settings
         call = partial(call, settings_from_config(settings))
     call(**{key: names[key] for key in options}, output_stem=output_stem)
 
 
-def _read(key: str, found: Path | Sequence[Path]) -> Any:
-    """Read one kind of input: many theory results, or one table."""
+def _read(key: str, files: Mapping[str, Path | Sequence[Path]]) -> Any:
+    """Read one kind of input: many theory results, or one table; None where it is absent."""
+    if key not in files:
+        return None
+    found = files[key]
     paths = [found] if isinstance(found, (str, Path)) else list(found)
     return read_theory(paths) if key == "theory" else read_table(paths[0], _COLUMNS[key])

@@ -10,7 +10,8 @@ import pandas as pd
 
 from ncpipe.errors import InputError
 from ncpipe.figures.style import (
-    REFERENCE,
+    OPTIMUM_LABELS,
+    OPTIMUM_MARKERS,
     epoch_axis,
     house_style,
     legend,
@@ -165,8 +166,8 @@ def final_bars(
                     if np.isfinite(bar["low"]):
                         axis.plot([x, x], [bar["low"], bar["high"]], color="white", lw=2.6, solid_capstyle="butt")
                         axis.plot([x, x], [bar["low"], bar["high"]], color="#333333", lw=1.1, solid_capstyle="butt")
-                    for name, marker in _OPTIMUM_MARKERS.items():
-                        axis.plot(x, bar[name], ls="", zorder=4, clip_on=False, **marker)
+                    for reference, marker in OPTIMUM_MARKERS.items():
+                        axis.plot(x, bar[f"optimum_{reference}"], ls="", zorder=4, clip_on=False, **marker)
                 axis.set_xticks([])
                 axis.grid(visible=False, axis="x")
                 axis.set_xlim(-0.7, len(shown) - 0.3)
@@ -178,15 +179,8 @@ def final_bars(
             axes[i, 0].set_ylabel(dataset)
         figure.align_ylabels(axes[:, 0])
         marks_shown = [
-            Line2D([], [], ls="", label=label, **_OPTIMUM_MARKERS[name]) for name, label in _OPTIMUM_LABELS.items()
+            Line2D([], [], ls="", label=OPTIMUM_LABELS[name], **look) for name, look in OPTIMUM_MARKERS.items()
         ]
         legend(figure, [*setting_handles(shown, styles, line=False), *marks_shown], columns=5)
         save(figure, output_stem, drawn)
     return drawn
-
-
-_OPTIMUM_MARKERS: dict[str, dict] = {
-    "optimum_convex": {"marker": "D", "ms": 4.6, "mfc": "white", "mec": REFERENCE, "mew": 1.1},
-    "optimum_relu": {"marker": "_", "ms": 12, "mec": "#111111", "mew": 1.8},
-}
-_OPTIMUM_LABELS = {"optimum_convex": "certified optimum", "optimum_relu": "best known with features ≥ 0"}

@@ -15,11 +15,13 @@ from ncpipe.figures.style import (
     BALANCED,
     IMBALANCED,
     MARKERS,
+    PROFILES,
     REFERENCE,
     house_style,
     legend,
     note,
     panels,
+    ratio_axis,
     save,
 )
 from ncpipe.statistics import spearman_interval
@@ -41,34 +43,13 @@ _LINES: dict[str, tuple[str, dict[str, Any]]] = {
     "lambda_zero": ("everything collapses (11b)", {"color": "#000000", "lw": 1.4, "ls": (0, (2.5, 1.5))}),
     "lambda_objective": ("λ of the objective", {"color": _ALARM, "lw": 1.2, "ls": (0, (6, 1.5, 1, 1.5))}),
 }
-_PROFILES = {"step": IMBALANCED[0], "exponential": IMBALANCED[1], "uniform": IMBALANCED[2]}
 _BASES = {"raw": "raw", "unit": "unit length", "centred": "centred", "classifier": "classifier rows"}
 _FAMILIES = {"F1": "equal class counts", "F2": "step in class counts", "F2b": "graphs relabelled"}
-_RATIO_TICKS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
-_MOST_TICKS = 7
-_ROOM = 0.025  # of the width of a ratio axis, on either side
 
 
 def _nonempty(study: pd.DataFrame, name: str) -> None:
     if study.empty:
         raise InputError(f"study {name}: the table has no row")
-
-
-def _ratio_axis(axis: Axes, ratios: pd.Series) -> None:
-    """R on a logarithmic axis that runs from balanced, on the left, to imbalanced."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    axis.set_xscale("log")
-    low, high = float(ratios.min()), float(ratios.max())
-    ticks = [t for t in _RATIO_TICKS if low * 0.999 <= t <= high * 1.001]
-    if len(ticks) > _MOST_TICKS:
-        ticks = [t for t in ticks if np.log10(t) == round(np.log10(t))]
-    axis.xaxis.set_major_locator(FixedLocator(ticks))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    if low < high:
-        room = (high / low) ** _ROOM
-        axis.set_xlim(high * room, low / room)
 
 
 def _edges(values: np.ndarray, *, log: bool) -> np.ndarray:
@@ -132,7 +113,7 @@ def phase_diagram(study: pd.DataFrame, *, output_stem: Path) -> pd.DataFrame:
             for name, (_, look) in _LINES.items():
                 axis.plot(curves["ratio"], curves[name], **look)
             axis.set_yscale("log")
-            _ratio_axis(axis, here["ratio"])
+            ratio_axis(axis, here["ratio"])
             axis.set_xlim(edges[0][-1], edges[0][0])
             axis.set_ylim(edges[1][0], edges[1][-1])
             axis.grid(visible=False)
@@ -201,7 +182,7 @@ def critical_lambda(study: pd.DataFrame, *, output_stem: Path) -> pd.DataFrame:
         figure, axes = panels(2, len(samples), width=3.1, height=1.9, sharex="col", sharey="row")
         for j, count in enumerate(samples):
             here = drawn[drawn["samples_per_pair"] == count]
-            for i, (profile, colour) in enumerate(_PROFILES.items()):
+            for i, (profile, colour) in enumerate(PROFILES.items()):
                 rows = here[here["profile"] == profile].sort_values("ratio")
                 marks = {
                     "color": colour,
@@ -217,7 +198,7 @@ def critical_lambda(study: pd.DataFrame, *, output_stem: Path) -> pd.DataFrame:
             step = here[here["profile"] == "step"].sort_values("ratio")
             axes[0, j].plot(step["ratio"], step["lambda_minority"], color="#000000", lw=1.1, ls=(0, (2, 2)))
             axes[1, j].axhline(1.0, color=REFERENCE, lw=0.8, zorder=1)
-            _ratio_axis(axes[1, j], here["ratio"])
+            ratio_axis(axes[1, j], here["ratio"])
             axes[0, j].set_title(_per_pair(count))
             axes[0, j].set_ylim(bottom=0)
             axes[1, j].set_xlabel("r")
@@ -227,7 +208,7 @@ def critical_lambda(study: pd.DataFrame, *, output_stem: Path) -> pd.DataFrame:
             Line2D(
                 [], [], color=colour, marker=MARKERS[i], mec="white", mew=0.5, ls="", label=f"{profile}: by bisection"
             )
-            for i, (profile, colour) in enumerate(_PROFILES.items())
+            for i, (profile, colour) in enumerate(PROFILES.items())
         ]
         handles.append(Line2D([], [], color=REFERENCE, lw=1.1, label="√κ of the pooled spectrum"))
         handles.append(Line2D([], [], color="#000000", lw=1.1, ls=(0, (2, 2)), label="step: closed form (11a)"))
@@ -256,7 +237,8 @@ def imbalance_ratios(study: pd.DataFrame, *, output_stem: Path) -> pd.DataFrame:
         If the study is empty.
     """
     _nonempty(study, "ratios")
-    drawn = study[study["frequency"] != "total"].drop(columns=["relative_gap"]).reset_index(drop=True)
+    shown = study["quantity"].isin(["optimum", "relu", "bound", "gamma"]) & (study["frequency"] != "total")
+    drawn = study[shown].drop(columns=["relative_gap", "reference", "variant"]).reset_index(drop=True)
     values: dict[str, tuple[str, dict[str, Any]]] = {
         "relu": ("optimum with features ≥ 0", {"color": IMBALANCED[1], "marker": "s"}),
         "optimum": ("optimum", {"color": BALANCED, "marker": "o"}),
@@ -265,8 +247,8 @@ def imbalance_ratios(study: pd.DataFrame, *, output_stem: Path) -> pd.DataFrame:
     with house_style():
         from matplotlib.lines import Line2D
 
-        figure, axes = panels(2, len(_PROFILES), width=2.6, height=2.0, sharex=True, sharey="row")
-        for j, profile in enumerate(_PROFILES):
+        figure, axes = panels(2, len(PROFILES), width=2.6, height=2.0, sharex=True, sharey="row")
+        for j, profile in enumerate(PROFILES):
             here = drawn[drawn["profile"] == profile].sort_values("ratio")
             for quantity, (_, look) in values.items():
                 rows = here[here["quantity"] == quantity]
@@ -284,7 +266,7 @@ def imbalance_ratios(study: pd.DataFrame, *, output_stem: Path) -> pd.DataFrame:
             axes[1, j].axhline(0.0, color=REFERENCE, lw=0.9, zorder=1)
             if fitted.empty:
                 note(axes[1, j], "not identified:\nclasses are equally frequent")
-            _ratio_axis(axes[1, j], here["ratio"])
+            ratio_axis(axes[1, j], here["ratio"])
             axes[0, j].set_title(f"profile {profile}")
             axes[1, j].set_xlabel("r")
         axes[0, 0].set_ylabel("terminal objective")
