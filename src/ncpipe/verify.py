@@ -21,7 +21,7 @@ from ncpipe.stores import (
 )
 
 _RESULTS = (".json", ".csv", ".svg", ".png", ".html")  # what stages write with a digest beside it
-_DESCRIBED = ("manifest.json", "history.csv")  # these have their digest elsewhere
+_DESCRIBED = ("manifest.json", "history.csv", "zarr.json")  # these have their digest elsewhere
 
 
 def verify_results(folder: Path) -> Iterator[tuple[Path, list[str]]]:
