@@ -165,7 +165,7 @@ def test_verify_of_nothing_is_an_error_not_a_success(tmp_path: Path, capsys: pyt
 
 def test_verify_of_one_store(results: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["verify", str(results / "train/finished/features.zarr")]) == 0
-    assert "1 stores checked, 0 faults" in capsys.readouterr().out
+    assert "1 checked, 0 faults" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["verify", "clean", "compare", "compare RESULTS"])

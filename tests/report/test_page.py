@@ -159,6 +159,17 @@ def test_the_page_says_what_was_run(made):
     assert "Seeds vary initialisation and the order of samples" in words
 
 
+def test_the_text_of_all_figures_is_of_one_size(made, tmp_path):
+    """Half as wide a drawing takes half the width of the page, as far as that allows."""
+    widths = {}
+    for points in ("360", "720.5"):
+        (tmp_path / "spectrum.svg").write_text(f'<?xml version="1.0"?>\n<svg height="9pt"\n width="{points}pt"/>')
+        (tmp_path / "spectrum.csv").write_text("a\n1\n")
+        widths[points] = read_figure(tmp_path / "spectrum.svg", CAPTIONS).width
+    assert widths == {"360": 540, "720.5": 1081}
+    assert read_figure(made[0] / "spectrum.svg", CAPTIONS).width is None
+
+
 @pytest.mark.parametrize("kind", ["svg", "csv"])
 def test_a_damaged_figure_or_its_numbers_are_not_shown(made, tmp_path, kind):
     for name in ("spectrum.svg", "spectrum.csv"):

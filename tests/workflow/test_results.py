@@ -100,7 +100,10 @@ def test_snakemakes_own_report_has_the_captions(reported, tmp_path: Path) -> Non
 def test_a_damaged_figure_table_or_page_is_named_and_made_again_with_what_shows_it(reported, capsys) -> None:
     project = reported[0]
     before = {name: content for name, (_, content) in project.files().items()}
-    damaged = ["figures/spectrum.png", "figures/bookkeeping.csv", "report/claims.csv", "report/index.html"]
+    damaged = [
+        "figures/spectrum.png", "figures/bookkeeping.csv", "report/claims.csv", "report/rebalancing.csv",
+        "report/index.html",
+    ]  # fmt: skip
     for name in damaged:
         content = bytearray((project.results / name).read_bytes())
         content[len(content) // 2] ^= 4
@@ -110,10 +113,11 @@ def test_a_damaged_figure_table_or_page_is_named_and_made_again_with_what_shows_
     assert sorted(line.split(": ")[0] for line in lines if line.startswith("FAULT ")) == sorted(
         f"FAULT {project.results / name}" for name in damaged
     )
-    outcome = project.snakemake("report", timeout=300)
+    outcome = project.snakemake("figures", "report", timeout=300)
     assert outcome.code == 0, outcome.text
     assert outcome.jobs == {
-        "figures_spectrum": 1, "figures_bookkeeping": 1, "report_claims": 1, "report_page": 1, "report": 1,
+        "figures_spectrum": 1, "figures_bookkeeping": 1, "figures": 1, "report_claims": 1, "report_rebalancing": 1,
+        "report_page": 1, "report": 1,
     }  # fmt: skip
     after = {name: content for name, (_, content) in project.files().items()}
     kept = [name for name in before if not name.startswith(("logs/", "benchmarks/"))]

@@ -58,8 +58,8 @@ STUDIES = plan.plan_studies(config)
 TRAINED = [
     name for name in NETWORKS if config["networks"][name]["architecture"] != "ufm"
 ]
-FIGURES = [
-    f"{RESULTS}/figures/{name}.svg"
+FIGURES = [  # without their endings
+    f"{RESULTS}/figures/{name}"
     for name in [
         *(
             f"{kind}-{network}-{variant}"

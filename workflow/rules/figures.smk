@@ -267,4 +267,4 @@ for study in STUDIES:
 rule figures:
     """All figures."""
     input:
-        FIGURES,
+        [f"{figure}.{kind}" for figure in FIGURES for kind in ("svg", "png", "csv")],

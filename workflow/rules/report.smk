@@ -79,7 +79,8 @@ rule report_page:
     input:
         claims=rules.report_claims.output.json,
         rebalancing=rules.report_rebalancing.output.json,
-        figures=FIGURES,
+        figures=[f"{figure}.svg" for figure in FIGURES],
+        numbers=[f"{figure}.csv" for figure in FIGURES],
         captions=checkout_files("workflow/report/*.rst"),
         manifests=[f"{RESULTS}/train/{run.name}/manifest.json" for run in RUNS],
         modules=package_modules("report/*.py", "report/templates/*"),
@@ -102,3 +103,4 @@ rule report:
     input:
         rules.report_page.output,
         rules.report_claims.output,
+        rules.report_rebalancing.output,

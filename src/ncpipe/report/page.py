@@ -17,6 +17,7 @@ from ncpipe.report.claims import CLAIMS
 from ncpipe.stores import check_result, read_json, write_result
 from ncpipe.tables import METRIC_LABELS, Setting, settings_from_config
 
+_PIXELS = 1.5  # for each point of a figure, so that the text of all is of one size
 _PROFILES = {
     "balanced": "every label set of a multiplicity equally often",
     "step": "multiplicity one: the first half of the classes in full, the others at r",
@@ -28,10 +29,11 @@ _PROFILES = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as the page shows it: inlined vectors, the numbers behind it, its caption."""
+    """A figure as the page shows it: inlined vectors and their width in pixels, the numbers behind it, its caption."""
 
     name: str
     image: str
+    width: int | None
     numbers: str
     title: str
     caption: Markup
@@ -154,11 +156,14 @@ def read_figure(path: Path, captions: Iterable[Path]) -> Figure:
         raise InputError(f"{numbers}: missing; every figure has its numbers beside it")
     for file in (path, numbers):
         check_result(file)
+    drawn = path.read_bytes()
+    size = re.search(rb'<svg [^>]*?\bwidth="([0-9.]+)pt"', drawn)
     title, caption = render_caption(source)
     shown_for = path.stem.removeprefix(max(fitting, key=lambda c: len(c.stem)).stem).strip("-").replace("-", " · ")
     return Figure(
         name=path.stem,
-        image=_data_uri("image/svg+xml", path.read_bytes()),
+        image=_data_uri("image/svg+xml", drawn),
+        width=None if size is None else round(float(size[1]) * _PIXELS),
         numbers=_data_uri("text/csv", numbers.read_bytes()),
         title=f"{title} ({shown_for})" if shown_for else title,
         caption=caption,
