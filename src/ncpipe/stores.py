@@ -6,8 +6,8 @@ carries named dimensions, ``long_name`` and ``units``, and a CRC32C per chunk. S
 array, and per array and epoch) live in the store; `Store.digest` condenses them to the one hash that manifests
 carry. The group's attributes (names of classes, settings) carry a hash of themselves, which is not part of that one:
 stores written before they did are read as they are, and their manifests and the runs made from them stay valid.
-Readers see finished epochs only.
-Theory files, tables, figures and the page have their SHA-256 beside them, in a file that ``sha256sum --check`` reads.
+Readers see finished epochs only. Theory files, tables, figures and the page have their SHA-256 beside them, in a file
+that ``sha256sum --check`` reads too.
 """
 
 from __future__ import annotations
