@@ -21,7 +21,7 @@ from ncpipe.train.arithmetic import LossScale, arithmetic, check_precision
 from ncpipe.train.loop import resolve_device
 from ncpipe.train.networks import ConvNet
 from ncpipe.train.optimiser import ParameterGroup
-from ncpipe.train.splits import load_split
+from ncpipe.train.splits import Split, load_split
 from ncpipe.train.state import load_state
 from ncpipe.train.stop import Stop
 from ncpipe.train.trainer import Trainer
@@ -382,12 +382,34 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 
 @pytest.mark.cuda
 @needs_cuda
-@pytest.mark.parametrize("network", ["cnn", "resnet18", "mlp"])
+@pytest.mark.parametrize("network", ["cnn", "resnet18", "resnet50", "vit", "mlp"])
 def test_float32_on_cuda_agrees_with_the_cpu(train: Train, make_settings: Make, network: str) -> None:
     settings = make_settings(network, epochs=2, checkpoints=[0, 2], recipe__lr=0.01)
     cpu, cuda = (Store(train(settings, d, device=d) / "features.zarr").epoch(2) for d in ("cpu", "cuda"))
     for name in cpu.data_vars:
         np.testing.assert_allclose(cuda[name], cpu[name], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.cuda
+@needs_cuda
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("network", ["cnn", "resnet18", "resnet50", "vgg16", "vit"])
+def test_every_network_has_deterministic_algorithms_on_cuda(make_settings: Make, network: str) -> None:
+    """Poolings and attention too: torch raises where an operation has none. Images of 32 pixels."""
+    device, rng = torch.device("cuda"), np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), np.eye(4, dtype=np.uint8)[np.arange(20) % 4]
+    settings = make_settings(network, epochs=1, recipe__batch=8, recipe__deterministic=True)
+
+    def trained() -> dict[str, np.ndarray]:
+        run = Trainer(settings, Split(images, labels, "normalised", device), device)
+        with Stop() as stop:
+            run.run_epoch(stop)
+        return run.state_arrays()
+
+    with arithmetic(settings["recipe"], device):
+        one, two = trained(), trained()
+    for name, values in one.items():
+        assert values.tobytes() == two[name].tobytes(), name
 
 
 @pytest.mark.cuda
