@@ -383,6 +383,18 @@ def test_command_on_a_terminal_shows_how_far_it_is(offered, tmp_path, monkeypatc
     assert re.search(r"\ra\.bin  100%  \d+\.\d MB/s  left 0:00\x1b\[K\n$", capsys.readouterr().err)
 
 
+def test_an_error_on_a_terminal_has_a_line_of_its_own(offered, server, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("ncpipe.data.command._SECONDS", 0.0)
+    url = f"https://localhost:{server.server_port}/truncated"
+    monkeypatch.setattr(module, "DOWNLOADS", {"one": (Download("a.bin", url, len(CONTENT), SHA256),)})
+    assert main(["fetch", "one"]) == 2
+    printed = capsys.readouterr().err
+    assert "\ra.bin" in printed
+    assert printed.splitlines()[-1].startswith(f"ncpipe fetch: {url}: found 100000 bytes, then the end")
+
+
 def test_command_without_a_base_lists_and_an_unknown_one_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["fetch"]) == 0

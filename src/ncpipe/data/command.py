@@ -40,7 +40,10 @@ def fetch(args: argparse.Namespace) -> int:
             raise InputError(f"BASE: found {base!r}; allowed are {', '.join(downloads.DOWNLOADS)}")
     wanted = [file for base in dict.fromkeys(args.bases) for file in downloads.DOWNLOADS[base]]
     meter = _Meter()
-    count = downloads.fetch(wanted, args.to, say=meter.say, progress=meter.progress)
+    try:
+        count = downloads.fetch(wanted, args.to, say=meter.say, progress=meter.progress)
+    finally:
+        meter.close()
     print(f"{len(wanted)} files in {args.to}, {count} downloaded, every checksum right")
     return 0
 
@@ -50,6 +53,7 @@ class _Meter:
 
     def __init__(self) -> None:
         self._began = self._shown = time.monotonic()
+        self._open = False  # whether the terminal's line is not ended yet
 
     def say(self, line: str) -> None:
         """Print a line; what follows is about a new file."""
@@ -67,3 +71,9 @@ class _Meter:
         rate = done / max(now - self._began, 1e-3)
         line = f"{target.name}  {done / total:4.0%}  {rate / 1e6:.1f} MB/s  left {clock((total - done) / rate)}"
         print(f"\r{line}\x1b[K", end="\n" if done == total else "", file=sys.stderr, flush=True)
+        self._open = done < total
+
+    def close(self) -> None:
+        """End the terminal's line, so that an error message has its own."""
+        if self._open:
+            print(file=sys.stderr)

@@ -253,6 +253,8 @@ def _pieces(download: Download, context: ssl.SSLContext, timeout: float) -> Gene
                 if time.monotonic() > deadline:
                     raise TimeoutError("it is too slow")
                 yield piece
+    except http.client.IncompleteRead:
+        pass  # newer Pythons find the early end themselves; what is left says it below
     except (OSError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it is the answer, too
