@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ncpipe.stores import Store
-from ncpipe.verify import verify_results
+from ncpipe.verify import verify_results, without_digest
 
 MLP, THIN, SLOW = "mlab_digits/balanced/mlp/seed-0", "mlab_digits/thin/mlp/seed-0", "mlab_digits/balanced/slow/seed-0"
 
@@ -41,8 +41,10 @@ def test_collapse_goes_on_from_there_and_stops_at_the_tables(stages) -> None:
 def test_results_pass_verification_under_a_path_with_spaces(stages) -> None:
     project, _ = stages
     checked = dict(verify_results(project.results))
-    assert len(checked) == 1 + 3 + 3  # images, features, metrics
+    assert sum(path.suffix == ".zarr" for path in checked) == 1 + 3 + 3  # images, features, metrics
+    assert sum(path.suffix != ".zarr" for path in checked) == 1 + 2 + 3  # picture, theory files, tables
     assert not any(checked.values())
+    assert without_digest(project.results) == []
     assert " " in str(project.results)
 
 
