@@ -34,14 +34,14 @@ def overlay(runs: int) -> dict:
 
 
 def own_seconds(path: Path) -> float:
-    """Seconds to check the configuration and to list the settings of every run."""
+    """CPU seconds to check the configuration and to list the settings of every run."""
     schema = yaml.safe_load((CHECKOUT / "workflow/schemas/config.schema.yaml").read_text())
     config = plan.load_config(CHECKOUT / "config.yaml", path)
-    began = time.perf_counter()
+    began = time.process_time()
     plan.check(config, schema)
     for run in plan.plan_runs(config):
         plan.train_settings(config, run)
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def dry_run(path: Path, folder: Path) -> tuple[float, float]:
