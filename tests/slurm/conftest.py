@@ -50,8 +50,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture
-def project(prepared: Project, tmp_path: Path, cluster: Cluster) -> Iterator[Project]:
-    """A copy of it with a SLURM profile edited as its comments say; whatever it left running is cancelled."""
+def project(cluster: Cluster, prepared: Project, tmp_path: Path) -> Iterator[Project]:
+    """A copy of that, and a SLURM profile edited as its comments say; whatever it left running is cancelled."""
     made = Project(tmp_path / "project", shared_checkout=prepared.checkout)
     made.folder.mkdir()
     subprocess.run(["cp", "-a", str(prepared.folder / "work"), str(made.folder)], check=True)
