@@ -1,225 +1,152 @@
-"""The training loop against the bare step, a plain DataLoader loop, and what a checkpoint adds to an epoch.
+"""The training loop on a CPU against the bare step, a plain DataLoader loop, and what a checkpoint adds to an epoch.
 
-Prints two markdown tables and the machine they were measured on; every ratio is the median over repetitions in which
-its two sides ran one after the other. ``OMP_NUM_THREADS=1 python benchmarks/training.py [--quick]``
+Prints three markdown tables and the machine they were measured on; every ratio is the median over repetitions in which
+its sides ran one after the other. ``OMP_NUM_THREADS=1 python benchmarks/training.py [--quick]``
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from loops import (
+    Workload,
+    bare_epoch,
+    interleaved,
+    machine,
+    our_epoch,
+    plain_epoch,
+    ratio,
+    saver,
+    seconds,
+)
 
 from ncpipe.config import checkpoint_epochs
-from ncpipe.stores import EpochArray, EpochWriter
-from ncpipe.train.objective import batch_loss
-from ncpipe.train.splits import Split, pixels
-from ncpipe.train.state import save_state
-from ncpipe.train.stop import Stop
-from ncpipe.train.trainer import Trainer
 
 GOAL_STEP, GOAL_EPOCH, GOAL_WRITE = 0.97, 1.05, 0.02
 EPOCHS = 200
 CHECKPOINTS = len(checkpoint_epochs("log", EPOCHS, EPOCHS))
 SECONDS_EACH = 0.3  # what is timed at once: epochs of a small network are too short for a busy machine
-OBJECTIVE = {"target": "normalised", "lambda_w": 5e-4, "lambda_h": 0.256, "lambda_b": 5e-4, "bias": True}
-DEVICE = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Workload:
-    """A network, the shape (H, W, C) of its images, and how many there are."""
-
-    name: str
-    network: dict[str, Any]
-    shape: tuple[int, int, int]
-    samples: int
-    test_samples: int
-    batch: int = 64
-
-    def split(self, samples: int) -> Split:
-        """Random images with one or two labels of ten; what they show costs nothing."""
-        rng = np.random.default_rng(samples)
-        labels = np.zeros((samples, 10), np.uint8)
-        for _ in range(2):
-            labels[np.arange(samples), rng.integers(0, 10, samples)] = 1
-        images = rng.integers(0, 256, (samples, *self.shape), np.uint8)
-        return Split(images, labels, "normalised", DEVICE)
-
-    def trainer(self) -> Trainer:
-        """A run of it, at its start."""
-        recipe = {"batch": self.batch, "lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "constant"}
-        settings = {"run": {"dataset": "random", "setting": "balanced", "network": self.name, "seed": 0}, "seed": 0,
-                    "network": self.network, "objective": OBJECTIVE, "recipe": recipe, "epochs": 10**6}  # fmt: skip
-        return Trainer(settings, self.split(self.samples), DEVICE)
-
-
-WORKLOADS = (
-    Workload("cnn, width 16, 16 × 16", {"architecture": "cnn", "width": 16}, (16, 16, 1), 2300, 565),
-    Workload("mlp 256-512-64", {"architecture": "mlp", "hidden": [512], "features": 64}, (16, 16, 1), 2300, 565),
-    Workload("resnet18, width 16, 32 × 32", {"architecture": "resnet18", "width": 16}, (32, 32, 3), 640, 128),
+MANY = 4  # times as many images, to see what one more takes
+CPU = torch.device("cpu")
+RESNET = {"architecture": "resnet18", "stem_stride": 2}
+WORKLOADS = (  # with the most repetitions that each is worth
+    (Workload("cnn, width 16, 16 × 16", {"architecture": "cnn", "width": 16}, (16, 16, 1), 2300, 565), 40),
+    (Workload("mlp 256-512-64", {"architecture": "mlp", "hidden": [512], "features": 64}, (16, 16, 1), 2300, 565), 40),
+    (Workload("resnet18, width 16, stem stride 2, 56 × 56", RESNET | {"width": 16}, (56, 56, 1), 640, 128), 20),
+    (Workload("resnet18, width 64, stem stride 2, 56 × 56", RESNET | {"width": 64}, (56, 56, 1), 128, 64), 6),
 )
-
-
-def seconds(action: Callable[[], object], calls: int = 1) -> float:
-    """Wall time of one call, averaged over several."""
-    began = time.perf_counter()
-    for _ in range(calls):
-        action()
-    return (time.perf_counter() - began) / calls
-
-
-def on_host(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """Tensors as arrays."""
-    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-
-
-def our_epoch(trainer: Trainer) -> Callable[[], object]:
-    """One epoch of the pipeline's loop."""
-    stop = Stop()
-    return lambda: trainer.run_epoch(stop)
-
-
-def bare_epoch(trainer: Trainer) -> Callable[[], object]:
-    """Forward, backward and step on one resident batch, as often as an epoch has full batches."""
-    images, targets = pixels(trainer.train.images[: trainer.batch]), trainer.train.targets[: trainer.batch]
-
-    def epoch() -> None:
-        trainer.backbone.train()
-        for _ in range(len(trainer.train) // trainer.batch):
-            features = trainer.backbone(images)
-            batch_loss(trainer.classifier(features), features, targets, trainer.lambda_h).backward()
-            for group in trainer.groups:
-                group.step(1e-3, 0.9)
-
-    return epoch
-
-
-def plain_epoch(trainer: Trainer) -> Callable[[], object]:
-    """The usual loop: float images sample by sample from a DataLoader, `torch.optim.SGD`, the loss read every step."""
-    data = TensorDataset(pixels(trainer.train.images).contiguous(), trainer.train.targets)
-    loader = DataLoader(data, batch_size=trainer.batch, shuffle=True)
-    parameters = [*trainer.backbone.parameters(), *trainer.classifier.parameters()]
-    optimiser = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, weight_decay=5e-4)
-
-    def epoch() -> None:
-        trainer.backbone.train()
-        total = 0.0
-        for images, targets in loader:
-            features = trainer.backbone(images)
-            loss = batch_loss(trainer.classifier(features), features, targets, trainer.lambda_h)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            total += loss.item()
-
-    return epoch
 
 
 def compare_steps(workload: Workload, repetitions: int) -> str:
     """A table row: images per second of each loop, and our ratio to the others."""
-    trainer = workload.trainer()
-    full = trainer.batch * (workload.samples // trainer.batch)
+    full = workload.batch * (workload.samples // workload.batch)
     actions = {
-        "ours": (our_epoch(trainer), workload.samples),
-        "bare": (bare_epoch(workload.trainer()), full),
-        "plain": (plain_epoch(workload.trainer()), workload.samples),
+        "ours": (our_epoch(workload.trainer(CPU)), workload.samples),
+        "bare": (bare_epoch(workload.trainer(CPU)), full),
+        "plain": (plain_epoch(workload.trainer(CPU)), workload.samples),
     }
-    rates: dict[str, list[float]] = {name: [] for name in actions}
-    for action, _ in actions.values():
-        action()  # warms up
-    calls = [max(1, round(SECONDS_EACH / seconds(action))) for action, _ in actions.values()]
-    for _ in range(repetitions):
-        for (name, (action, images)), count in zip(actions.items(), calls, strict=True):
-            rates[name].append(images / seconds(action, count))
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    to_bare, to_plain = (
-        statistics.median(a / b for a, b in zip(rates["ours"], rates[other], strict=True))
-        for other in ("bare", "plain")
-    )
-    cells = [f"{medians[name]:,.0f}" for name in ("ours", "bare", "plain")]
+    rates = interleaved(actions, repetitions, SECONDS_EACH)
+    cells = [f"{statistics.median(rates[name]):,.0f}" for name in actions]
+    to_bare, to_plain = ratio(rates, "ours", "bare"), ratio(rates, "ours", "plain")
     return f"| {workload.name} | {' | '.join(cells)} | {to_bare:.3f} | {to_plain:.2f} |"
 
 
 def compare_epochs(workload: Workload, repetitions: int, folder: Path) -> str:
     """A table row: an epoch with evaluation, checkpoint and state against training and evaluation forward."""
-    trainer, test = workload.trainer(), workload.split(workload.test_samples)
-    values = on_host(trainer.checkpoint(test))
-    arrays = {
-        name: EpochArray(tuple(f"{name}_{axis}" for axis in range(value.ndim)), value.shape, value.dtype.str, name)
-        for name, value in values.items()
-    }
-    epochs = range(repetitions + 1)
-    writer = EpochWriter.create(folder / "features.zarr", epochs=epochs, arrays=arrays, static={}, attributes={})
+    trainer, test = workload.trainer(CPU), workload.split(workload.test_samples, CPU)
+    keeper = saver(trainer, test, folder, repetitions + 1, None)
+    write, spent = keeper.writer.write, []
+    keeper.writer.write = lambda *values: spent.append(seconds(lambda: write(*values)))  # type: ignore[method-assign]
     train = our_epoch(trainer)
     times = []  # (repetitions + 1, 5): train, checkpoint and state, of these the store; train again, forward
-    for epoch in epochs:
+    for epoch in range(repetitions + 1):
         began = time.perf_counter()
         train()
         trained = time.perf_counter()
-        values = on_host(trainer.checkpoint(test))
-        write = seconds(lambda values=values, epoch=epoch: writer.write(epoch, values))
-        save_state(folder / "state.npz", {"epoch": trainer.epoch}, trainer.state_arrays())
+        keeper.checkpoint(epoch, test)
         extra = time.perf_counter() - trained
         forward = seconds(train), seconds(lambda: (trainer.features(trainer.train), trainer.features(test)))
-        times.append((trained - began, extra, write, *forward))
-    train_1, extra, write, train_2, forward = np.array(times[1:]).T  # the first warms up
-    ratio = np.median((train_1 + extra) / (train_2 + forward))
-    share = np.median(write / (train_1 + extra))
+        times.append((trained - began, extra, spent[-1], *forward))
+    train_1, extra, store, train_2, forward = np.array(times[1:]).T  # the first warms up
+    whole = np.median((train_1 + extra) / (train_2 + forward))
+    share = np.median(store / (train_1 + extra))
     training = EPOCHS * np.median([train_1, train_2])
     run = (training + CHECKPOINTS * np.median(extra)) / (training + CHECKPOINTS * np.median(forward))
     milliseconds = [f"{1e3 * np.median(t):.{digits}f}" for t, digits in
-                    ((train_1 + extra, 0), (train_2 + forward, 0), (write, 1))]  # fmt: skip
-    return f"| {workload.name} | {' | '.join(milliseconds)} | {ratio:.3f} | {100 * share:.1f} % | {run:.3f} |"
+                    ((train_1 + extra, 0), (train_2 + forward, 0), (store, 1))]  # fmt: skip
+    return f"| {workload.name} | {' | '.join(milliseconds)} | {whole:.3f} | {100 * share:.1f} % | {run:.3f} |"
 
 
-def machine() -> str:
-    """What the numbers were measured on, without its name."""
-    models = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    ]
-    model = models[0] if models else platform.machine()
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
-    return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s) used; {versions}"
+def peak_memory(workload: Workload, folder: Path) -> tuple[float, float]:
+    """Peak memory of this process, MB: with everything imported, and after an epoch and its checkpoint."""
+    imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    trainer, test = workload.trainer(CPU), workload.split(workload.test_samples, CPU)
+    our_epoch(trainer)()
+    saver(trainer, test, folder, 1, None).checkpoint(0, test)
+    return imported, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def compare_memory(position: int) -> str:
+    """A table row: peak memory over what the imports take, and what one more image adds to it, in its own process."""
+    workload, _ = WORKLOADS[position]
+    peaks = []
+    for times in (1, MANY):
+        command = [sys.executable, __file__, "--memory", str(position), str(times)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        peaks.append(tuple(map(float, output)))
+    (imported, peak), (_, larger) = peaks
+    image = int(np.prod(workload.shape))
+    added = 1e6 * (larger - peak) * 1.048576 / ((MANY - 1) * (workload.samples + workload.test_samples))
+    return f"| {workload.name} | {imported:,.0f} | {peak - imported:,.0f} | {added:,.0f} | {image:,} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--quick", action="store_true", help="few repetitions: half a minute, ratios within some percent"
+        "--quick", action="store_true", help="few repetitions: a minute or two, ratios within some percent"
     )
-    repetitions = 5 if parser.parse_args().quick else 40
+    parser.add_argument("--memory", type=int, nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{machine()}; medians of {repetitions} repetitions\n")
+    if options.memory:
+        position, times = options.memory
+        workload, _ = WORKLOADS[position]
+        with tempfile.TemporaryDirectory() as folder:
+            print(*peak_memory(replace(workload, samples=times * workload.samples,
+                                       test_samples=times * workload.test_samples), Path(folder)))  # fmt: skip
+        return
+    plan = [(workload, min(most, 5) if options.quick else most) for workload, most in WORKLOADS]
+    print(f"{machine()}; medians of {', '.join(str(repetitions) for _, repetitions in plan)} repetitions\n")
     print("| network | ours, images/s | bare step | DataLoader | ours / bare | ours / DataLoader |")
     print("|---|---|---|---|---|---|")
-    for workload in WORKLOADS:
+    for workload, repetitions in plan:
         print(compare_steps(workload, repetitions), flush=True)
     print(f"\nGoal: ours / bare >= {GOAL_STEP}.\n")
     print(
         "| network | epoch with checkpoint, ms | train + forward, ms | store write, ms | ratio | share of it | a run |"
     )
     print("|---|---|---|---|---|---|---|")
-    for workload in WORKLOADS:
+    for workload, repetitions in plan:
         with tempfile.TemporaryDirectory() as folder:
             print(compare_epochs(workload, repetitions, Path(folder)), flush=True)
     print(f"\nGoals: ratio <= {GOAL_EPOCH}, share <= {100 * GOAL_WRITE:.0f} %.")
     print(
-        f"A run: the ratio over {EPOCHS} epochs with the {CHECKPOINTS} checkpoints of `log`, as the default has them."
+        f"A run: the ratio over {EPOCHS} epochs with the {CHECKPOINTS} checkpoints of `log`, as the default has them.\n"
     )
+    print("| network | imports, MB | peak above them, MB | bytes for one more image | its pixels, bytes |")
+    print("|---|---|---|---|---|")
+    for position in range(len(WORKLOADS)):
+        print(compare_memory(position), flush=True)
 
 
 if __name__ == "__main__":

@@ -312,7 +312,7 @@ def test_full_batches_in_training_are_compiled_and_the_trial_leaves_no_trace(
     assert read_json(folder / "manifest.json")["environment"]["compile"] == "inductor"
     (one,) = made
     assert one.seen == [(32, True)] * (1 + 2 * 3)  # the trial; the short fourth batch of both epochs stays uncompiled
-    assert one.options == {"dynamic": False, "mode": None}
+    assert one.options == {"fullgraph": True, "dynamic": False, "mode": None}
 
 
 def test_out_of_memory_in_the_trial_is_not_the_compilers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,6 +331,7 @@ def test_out_of_memory_in_the_trial_is_not_the_compilers_fault(monkeypatch: pyte
 def test_resume_of_a_compiled_run_is_exact(
     train: Train, make_settings: Make, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
+    torch.compiler.reset()
     entry = {} if precision == "float32" else {"recipe__precision": precision}
     settings = make_settings("cnn", recipe__compile=True, **entry)
     whole = assert_resumes(train, monkeypatch, settings, [2, 6])

@@ -40,7 +40,7 @@ def compile_backbone(backbone: nn.Module, example: Tensor, autocast: AbstractCon
     buffers = [buffer.clone() for buffer in backbone.buffers()]
     backbone.train()
     try:
-        function = torch.compile(backbone, dynamic=False, mode="reduce-overhead" if graphs else None)
+        function = torch.compile(backbone, fullgraph=True, dynamic=False, mode="reduce-overhead" if graphs else None)
         for _ in range(3 if graphs else 1):  # a CUDA graph is warmed up, recorded, replayed
             with autocast:
                 features = function(example)

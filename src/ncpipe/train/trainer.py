@@ -97,16 +97,7 @@ class Trainer:
         for inputs, targets, weights in self._batches():
             if stop.requested:
                 break
-            features = self._features(inputs, len(targets))
-            lambda_h = self._batch_lambda_h(len(targets))
-            loss = batch_loss(self.classifier(features), features, targets, lambda_h, weights)
-            if self.loss_scale is None:
-                loss.backward()
-                for group in self.groups:
-                    group.step(rate, momentum)
-            else:
-                self._scaled_step(loss, self.loss_scale, rate, momentum)
-            losses.append(loss.detach())
+            losses.append(self.descend(inputs, targets, weights, rate, momentum))
         self._add_losses(losses)
         if self.step * self.batch < samples:
             return None
@@ -117,6 +108,21 @@ class Trainer:
             raise self._diverged("gradients overflow float16 at any loss scale", self.epoch + 1)
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
         return mean
+
+    def descend(
+        self, inputs: Tensor | slice, targets: Tensor, weights: Tensor | None, rate: float, momentum: float
+    ) -> Tensor:
+        """Take one step on one batch, in the mode that the backbone is in; returns the batch's loss before it."""
+        features = self._features(inputs, len(targets))
+        lambda_h = self._batch_lambda_h(len(targets))
+        loss = batch_loss(self.classifier(features), features, targets, lambda_h, weights)
+        if self.loss_scale is None:
+            loss.backward()
+            for group in self.groups:
+                group.step(rate, momentum)
+        else:
+            self._scaled_step(loss, self.loss_scale, rate, momentum)
+        return loss.detach()
 
     def _features(self, inputs: Tensor | slice, samples: int) -> Tensor:
         """Features of a batch in training, float32; the short last batch of an epoch is not worth a compilation."""
