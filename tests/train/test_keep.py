@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import zarr
 
 from ncpipe.collapse.analyse import analyse_run, open_metrics
@@ -82,7 +83,7 @@ def test_stopped_and_gone_on_a_run_that_keeps_moments_has_the_same_bytes(
     whole = Store(train(settings, "whole") / "features.zarr")
     checkpoint = Trainer.checkpoint
 
-    def stopping(self: Trainer, test: Any) -> dict[str, np.ndarray]:
+    def stopping(self: Trainer, test: Any) -> dict[str, torch.Tensor]:
         if self.epoch == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         return checkpoint(self, test)
@@ -101,10 +102,10 @@ def test_a_feature_beyond_float16_is_an_error_that_names_the_epoch_and_keeps_wha
 ) -> None:
     checkpoint = Trainer.checkpoint
 
-    def large(self: Trainer, test: Any) -> dict[str, np.ndarray]:
+    def large(self: Trainer, test: Any) -> dict[str, torch.Tensor]:
         values = checkpoint(self, test)
         if self.epoch == 2:
-            values["features_test"][3, :2] = 65519.0, 65521.0  # the first still rounds to 65504
+            values["features_test"][3, :2] = torch.tensor([65519.0, 65521.0])  # the first still rounds to 65504
         return values
 
     monkeypatch.setattr(Trainer, "checkpoint", large)
