@@ -213,7 +213,7 @@ def _is_finished(manifest: Path, settings: Mapping[str, Any]) -> bool:
         identity = json.loads(manifest.read_text())["identity"]
         return bool(identity["settings"] == settings and identity["algorithm_version"] == TRAIN_VERSION)
     except (OSError, ValueError, KeyError, TypeError):
-        return False  # missing or damaged: the run is made (again)
+        return False  # damaged: the run is made again
 
 
 def disk_need(config: Config, runs: Sequence[Run]) -> int:
@@ -226,12 +226,17 @@ def disk_need(config: Config, runs: Sequence[Run]) -> int:
     for name in dict.fromkeys(run.dataset for run in runs):
         if not (results / "data" / name / "manifest.json").exists():
             need += dataset_bytes(config["datasets"][name])
+    sizes: dict[tuple[str, str, str], int] = {}  # alike for every seed
     for run in runs:
-        folder = results / "train" / run.name
+        folder, kind = results / "train" / run.name, (run.dataset, run.setting, run.network)
         manifest = folder / "manifest.json"
-        if not _is_finished(manifest, train_settings(config, run)):
-            written = 0 if manifest.exists() else sum(_written(folder / part) for part in ("features.zarr", "state"))
-            need += max(0, run_bytes(config, run) - written)
+        made = manifest.exists()
+        if made and _is_finished(manifest, train_settings(config, run)):
+            continue
+        if kind not in sizes:
+            sizes[kind] = run_bytes(config, run)
+        written = 0 if made else sum(_written(folder / part) for part in ("features.zarr", "state"))
+        need += max(0, sizes[kind] - written)
     return need
 
 
