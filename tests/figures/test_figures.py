@@ -12,6 +12,7 @@ from scipy import stats
 
 from ncpipe.config import STUDIES
 from ncpipe.errors import InputError
+from ncpipe.figures import imbalance as imbalance_figures
 from ncpipe.figures import studies
 from ncpipe.figures.draw import FIGURES, draw
 from ncpipe.figures.dynamics import dynamics, final_bars
@@ -337,6 +338,12 @@ def imbalance(frames, files):
 
 
 @pytest.fixture
+def unsaved(monkeypatch):
+    """Drawn, but not written: most of the time goes into that."""
+    monkeypatch.setattr(imbalance_figures, "save", lambda *_: None)
+
+
+@pytest.fixture
 def said(monkeypatch):
     """What the figure says below its panels."""
     from matplotlib.figure import Figure
@@ -346,7 +353,7 @@ def said(monkeypatch):
     return lines
 
 
-def test_bookkeeping_has_both_ways_of_counting_and_the_factor_of_the_labels(imbalance, said, tmp_path):
+def test_bookkeeping_has_both_ways_of_counting_and_the_factor_of_the_labels(imbalance, said, unsaved, tmp_path):
     drawn = bookkeeping(**imbalance, output_stem=tmp_path / "x")
     assert said == []
     optima = drawn[drawn["part"] == "optimum"]
@@ -371,7 +378,7 @@ def frames_at_end(metrics, network, setting, metric, variant):
     return rows.loc[(rows["metric"] == metric) & (rows["variant"] == variant), "value"].to_numpy()
 
 
-def test_weighted_settings_count_the_samples_that_they_have(imbalance, tmp_path):
+def test_weighted_settings_count_the_samples_that_they_have(imbalance, unsaved, tmp_path):
     """A theory file with sampling weights is about other counts than those of Li's mean."""
     key = ("mlab_digits", "step-0.2", "pal")
     payload = imbalance["theory"][key]
@@ -384,7 +391,7 @@ def test_weighted_settings_count_the_samples_that_they_have(imbalance, tmp_path)
     pd.testing.assert_frame_equal(*drawn)
 
 
-def test_readings_stand_side_by_side_with_the_optimum_of_each_setting(imbalance, frames, said, tmp_path):
+def test_readings_stand_side_by_side_with_the_optimum_of_each_setting(imbalance, frames, said, unsaved, tmp_path):
     drawn = readings(**imbalance, optimum=frames["optimum"], output_stem=tmp_path / "x")
     assert said == []
     optima = drawn[drawn["part"] == "optimum"]
@@ -404,7 +411,7 @@ def test_readings_stand_side_by_side_with_the_optimum_of_each_setting(imbalance,
     assert mark.to_dict() == pytest.approx({"convex": 0.16, "relu": 0.20})
 
 
-def test_a_network_of_one_reading_has_no_row_and_is_named(imbalance, frames, said, tmp_path):
+def test_a_network_of_one_reading_has_no_row_and_is_named(imbalance, frames, said, unsaved, tmp_path):
     table = imbalance["metrics"]
     imbalance["metrics"] = table[(table["network"] == "mlp") | (table["setting"] != "exponential-0.1")]
     drawn = readings(**imbalance, optimum=frames["optimum"], output_stem=tmp_path / "x")
