@@ -245,8 +245,8 @@ def ratios_study(objective: Objective, *, scale: Scale = REFERENCE, ratios: Sequ
         both proven), "bound", "gamma" for each basis and frequency (with its bootstrap interval over label sets), and
         at both optima (reference "convex" or "relu") the metrics (16) to (18): "nc2_w", "nc2_h", "nc3", "angle", by
         variant where these differ. NC1 is 0 at every optimum. "share_single" is the share of multiplicity one, the
-        factor on Li's global mean; "nc3_of_balanced" is Li's NC3 of the *balanced* optimum, its samples counted as at
-        r: what that factor does to it while no feature moves.
+        factor by which Li's global mean is short; "nc3_of_balanced" is Li's NC3 of the *balanced* optimum, its samples
+        counted as at r: what that centre does to it while no feature moves.
     """
     solved: dict[bytes, tuple[Optimum, ReluOptimum]] = {}
 
