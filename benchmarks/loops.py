@@ -171,7 +171,7 @@ def free_memory() -> None:
     """Give back what the last measurement held on a CUDA device, and start its peak anew."""
     gc.collect()
     if torch.cuda.is_available():
-        torch.compiler.reset()  # CUDA graphs hold memory, and few networks are compiled in one process
+        torch.compiler.reset()  # CUDA graphs hold memory
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 

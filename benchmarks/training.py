@@ -36,7 +36,8 @@ GOAL_STEP, GOAL_EPOCH, GOAL_WRITE = 0.97, 1.05, 0.02
 EPOCHS = 200
 CHECKPOINTS = len(checkpoint_epochs("log", EPOCHS, EPOCHS))
 SECONDS_EACH = 0.3  # what is timed at once: epochs of a small network are too short for a busy machine
-MANY = 4  # times as many images, to see what one more takes
+FEW, MANY = 2, 6  # times as many images, to see what one more takes: so many fill an evaluation batch
+MEMORY = 3  # workloads whose memory is measured; the last would take too long
 CPU = torch.device("cpu")
 RESNET = {"architecture": "resnet18", "stem_stride": 2}
 WORKLOADS = (  # with the most repetitions that each is worth
@@ -100,14 +101,15 @@ def compare_memory(position: int) -> str:
     """A table row: peak memory over what the imports take, and what one more image adds to it, in its own process."""
     workload, _ = WORKLOADS[position]
     peaks = []
-    for times in (1, MANY):
+    for times in (FEW, MANY):
         command = [sys.executable, __file__, "--memory", str(position), str(times)]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
         peaks.append(tuple(map(float, output)))
     (imported, peak), (_, larger) = peaks
     image = int(np.prod(workload.shape))
-    added = 1e6 * (larger - peak) * 1.048576 / ((MANY - 1) * (workload.samples + workload.test_samples))
-    return f"| {workload.name} | {imported:,.0f} | {peak - imported:,.0f} | {added:,.0f} | {image:,} |"
+    added = 1e6 * (larger - peak) * 1.048576 / ((MANY - FEW) * (workload.samples + workload.test_samples))
+    images = FEW * (workload.samples + workload.test_samples)
+    return f"| {workload.name} | {images:,} | {imported:,.0f} | {peak - imported:,.0f} | {added:,.0f} | {image:,} |"
 
 
 def main() -> None:
@@ -143,9 +145,9 @@ def main() -> None:
     print(
         f"A run: the ratio over {EPOCHS} epochs with the {CHECKPOINTS} checkpoints of `log`, as the default has them.\n"
     )
-    print("| network | imports, MB | peak above them, MB | bytes for one more image | its pixels, bytes |")
-    print("|---|---|---|---|---|")
-    for position in range(len(WORKLOADS)):
+    print("| network | images | imports, MB | peak above them, MB | bytes for one more image | its pixels, bytes |")
+    print("|---|---|---|---|---|---|")
+    for position in range(MEMORY):
         print(compare_memory(position), flush=True)
 
 

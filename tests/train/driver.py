@@ -1,8 +1,8 @@
 """Runs one training in a process of its own that may be told to die; `test_resume` starts it by path.
 
-Given as globals: `ARGUMENTS` of `train_run`, and `FATAL`: None, or (name of a signal, the kind of event it strikes at,
-the number of the event). Events are what a run does to itself or to the world: batches, arrays written, files synced
-and moved into place.
+Given as globals: `ARGUMENTS` of `train_run`; `FATAL`: None, or (name of a signal, the kind of event it strikes at, the
+number of the event); `BESIDE`: whether checkpoints are written beside the training, as on CUDA. Events are what a run
+does to itself or to the world: batches, arrays written, files synced and moved into place.
 """
 
 from __future__ import annotations
@@ -41,4 +41,6 @@ if fatal is not None:
     for kind, (owner, name) in EVENTS.items():
         setattr(owner, name, strike(getattr(owner, name), kind))
 loop.STATE_SECONDS = 0.0
+if globals()["BESIDE"]:
+    loop.writes_beside = lambda _: True
 loop.train_run(log=logging.getLogger("ncpipe"), **globals()["ARGUMENTS"])

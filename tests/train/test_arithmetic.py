@@ -331,7 +331,6 @@ def test_out_of_memory_in_the_trial_is_not_the_compilers_fault(monkeypatch: pyte
 def test_resume_of_a_compiled_run_is_exact(
     train: Train, make_settings: Make, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
-    torch.compiler.reset()
     entry = {} if precision == "float32" else {"recipe__precision": precision}
     settings = make_settings("cnn", recipe__compile=True, **entry)
     whole = assert_resumes(train, monkeypatch, settings, [2, 6])

@@ -44,18 +44,20 @@ SIGTERM_EXIT = 143
 
 
 @contextmanager
-def process(arguments: dict[str, Any], fatal: tuple[str, str, int] | None = None) -> Iterator[ForkServerProcess]:
+def process(
+    arguments: dict[str, Any], fatal: tuple[str, str, int] | None = None, *, beside: bool = False
+) -> Iterator[ForkServerProcess]:
     """One training in a process of its own, see driver.py."""
-    given_globals = {"ARGUMENTS": {"device": "cpu", **arguments}, "FATAL": fatal}
+    given_globals = {"ARGUMENTS": {"device": "cpu", **arguments}, "FATAL": fatal, "BESIDE": beside}
     with closing(CONTEXT.Process(target=runpy.run_path, args=(str(DRIVER), given_globals))) as child:
         child.start()
         yield child
         child.join(60)
 
 
-def run_process(arguments: dict[str, Any], fatal: tuple[str, str, int] | None = None) -> int:
+def run_process(arguments: dict[str, Any], fatal: tuple[str, str, int] | None = None, *, beside: bool = False) -> int:
     """Its exit code; negative: the signal that killed it."""
-    with process(arguments, fatal) as child:
+    with process(arguments, fatal, beside=beside) as child:
         child.join(60)
         assert child.exitcode is not None
         return child.exitcode
@@ -103,6 +105,20 @@ def test_killed_between_any_two_of_its_acts(
     assert len(codes) > 6
     assert_same_run(whole, tmp_path / "killed")
     assert visible(tmp_path / "killed") == visible(whole)  # no leftovers of killed writes
+
+
+def test_killed_while_checkpoints_are_written_beside_the_training(
+    data: Path, train: Train, tmp_path: Path, make_settings: Make
+) -> None:
+    settings = make_settings(epochs=10, checkpoints=list(range(11)))
+    arguments = {"settings": settings, "data": data, "folder": tmp_path / "killed"}
+    rng, codes = np.random.default_rng(7), []
+    while not codes or codes[-1] != 0:
+        assert len(codes) < 30
+        codes.append(run_process(arguments, ("SIGKILL", "any", int(rng.integers(20, 120))), beside=True))
+    assert set(codes[:-1]) == {-signal.SIGKILL}
+    assert len(codes) > 3
+    assert_same_run(train(settings, "whole"), tmp_path / "killed")
 
 
 def test_killed_from_outside_at_any_moment(data: Path, train: Train, tmp_path: Path, make_settings: Make) -> None:

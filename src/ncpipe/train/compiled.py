@@ -40,6 +40,7 @@ def compile_backbone(backbone: nn.Module, example: Tensor, autocast: AbstractCon
     buffers = [buffer.clone() for buffer in backbone.buffers()]
     backbone.train()
     try:
+        torch.compiler.reset()  # torch compiles one module's code eight times in a process, and then no more
         function = torch.compile(backbone, fullgraph=True, dynamic=False, mode="reduce-overhead" if graphs else None)
         for _ in range(3 if graphs else 1):  # a CUDA graph is warmed up, recorded, replayed
             with autocast:
