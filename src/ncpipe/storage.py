@@ -224,13 +224,13 @@ def disk_need(config: Config, runs: Sequence[Run]) -> int:
     results = Path(config["results"])
     need = 0
     for name in dict.fromkeys(run.dataset for run in runs):
-        if not (results / "data" / name / "manifest.json").exists():
+        if not os.path.exists(results / "data" / name / "manifest.json"):
             need += dataset_bytes(config["datasets"][name])
     sizes: dict[tuple[str, str, str], int] = {}  # alike for every seed
     for run in runs:
         folder, kind = results / "train" / run.name, (run.dataset, run.setting, run.network)
         manifest = folder / "manifest.json"
-        made = manifest.exists()
+        made = os.path.exists(manifest)
         if made and _is_finished(manifest, train_settings(config, run)):
             continue
         if kind not in sizes:
@@ -242,7 +242,8 @@ def disk_need(config: Config, runs: Sequence[Run]) -> int:
 
 def free_bytes(folder: Path) -> int:
     """Bytes free for this user where `folder` is, or will be; a quota is not seen."""
-    return shutil.disk_usage(next(p for p in chain([folder], folder.absolute().parents) if p.is_dir())).free
+    # os.path.isdir is plainly false for a folder that may not be looked into.
+    return shutil.disk_usage(next(p for p in chain([folder], folder.absolute().parents) if os.path.isdir(p))).free
 
 
 def human(size: float) -> str:

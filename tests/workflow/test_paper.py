@@ -48,7 +48,7 @@ def test_two_epochs_of_the_paper_on_a_few_real_images(fresh) -> None:
         assert np.isfinite(last["objective"])
         history = np.loadtxt(fresh.manifest(run).with_name("history.csv"), delimiter=",", skiprows=1)
         assert history[:, 0].tolist() == [1, 2]
-        assert 2 < history[0, 2] < 20  # log 10 = 2.3 for chance, and the feature penalty
+        assert 2.3 < history[0, 2] < 100  # chance, and the penalty on features that are still large
         rows = metric_rows(open_metrics(fresh.results / "collapse" / run))
         values = {r["metric"]: r["value"] for r in rows if r["split"] == "train" and r["multiplicity"] in ("", 2)}
         # One sample of each class does not scatter; everything else has a value.
