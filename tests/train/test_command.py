@@ -160,6 +160,7 @@ def test_show_says_what_a_run_is(capsys: pytest.CaptureFixture) -> None:
     assert rows["samples"] == "85"
     assert rows["progress"] == "epoch 3 of 3, finished"
     assert rows["checkpoints"] == "3 of 3: 0, 1, 3"
+    assert rows["features kept"] == "float32"
     assert rows["network"] == "architecture mlp, hidden [8], features 4"
     last = Store(f"out/train/{RUN}/features.zarr").epoch(3)
     assert f"objective {float(last['objective']):.6g}" in rows["last checkpoint"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ncpipe.config import Run
+from ncpipe.config import DEFAULT_FEATURES, Run
 from ncpipe.errors import StoreError
 from ncpipe.stores import Store
 from ncpipe.train.state import load_state
@@ -42,6 +42,7 @@ def describe_run(folder: Path) -> dict[str, Any]:
         "epoch": header["epoch"],
         "epochs": settings["epochs"],
         "finished": header["epoch"] == settings["epochs"] and (folder / "manifest.json").is_file(),
+        "features": settings.get("features", DEFAULT_FEATURES),
         "checkpoints": {"finished": store.epochs, "planned": store.planned_epochs},
         "last_checkpoint": last,
     }
@@ -64,6 +65,7 @@ def format_run(description: dict[str, Any]) -> str:
         "sampling": sampling["method"] + ("" if sampling["cap"] is None else f", cap {sampling['cap']:g}"),
         "environment": pairs("environment"),
         "progress": f"epoch {description['epoch']} of {description['epochs']}, {progress}",
+        "features kept": description["features"],
         "checkpoints": f"{len(checkpoints['finished'])} of {len(checkpoints['planned'])}: "
         + (", ".join(map(str, checkpoints["finished"])) or "none yet"),
         "last checkpoint": ", ".join(f"{k} {v:.6g}" for k, v in description["last_checkpoint"].items()) or "none yet",
