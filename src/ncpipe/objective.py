@@ -7,11 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import entr, logsumexp
+from scipy.special import entr, expit, logsumexp
 
 from ncpipe.labels import LabelDistribution, Target, contrast_basis
 
 Bias = Literal["none", "penalised", "free"]
+LossName = Literal["pal", "bce", "mse"]
+Classifier = Literal["learned", "etf"]
+
+# Largest curvature L of each loss in the logits, per unit of its amplitude: ∇²ℓ ⪯ L s_S I.
+CURVATURE: dict[LossName, float] = {"pal": 0.5, "bce": 0.25, "mse": 1.0}
 
 # Feasibility of a dual point is asked for up to this relative rounding; it moves the bound by no more.
 _ROUNDING = 1e-12
@@ -34,6 +39,12 @@ class Objective:
         Penalty on the bias; 0 makes it free. Ignored without a bias.
     use_bias : bool
         Whether the classifier has a bias.
+    loss : {"pal", "bce", "mse"}
+        ℓ of (7): pick-all-labels cross-entropy, binary cross-entropy of every class, or half the squared error.
+    class_weights : tuple of float, length K, optional
+        c_k > 0: pick-all-labels with c_k t_k for t_k.
+    classifier : {"learned", "etf"}
+        Whether W is learned, or fixed to `simplex_etf`; its penalty in (7) is a constant then.
     """
 
     target: Target
@@ -41,6 +52,9 @@ class Objective:
     lambda_h: float
     lambda_b: float = 0.0
     use_bias: bool = True
+    loss: LossName = "pal"
+    class_weights: tuple[float, ...] | None = None
+    classifier: Classifier = "learned"
 
     @property
     def lam(self) -> float:
@@ -54,16 +68,64 @@ class Objective:
             return "none"
         return "penalised" if self.lambda_b > 0 else "free"
 
+    @property
+    def variant(self) -> str:
+        """What sets the objective apart from unweighted pick-all-labels with a learned classifier; "" if nothing."""
+        parts = [] if self.loss == "pal" else [f"loss {self.loss}"]
+        parts += [] if self.class_weights is None else ["class weights"]
+        parts += [] if self.classifier == "learned" else ["a fixed classifier"]
+        return " and ".join(parts)
+
+    @property
+    def least_width(self) -> str:
+        """Feature width from which on (7) equals (8): "K - 1" where the loss sees contrasts only, else "K"."""
+        return "K - 1" if self.loss == "pal" and self.classifier == "learned" else "K"
+
     @classmethod
     def from_config(cls, entry: dict[str, Any]) -> Objective:
-        """Build from a validated entry of ``objectives`` in the configuration."""
+        """Build from a validated entry of ``objectives``, its class weights numbers (`config.objective_entry`)."""
+        weights = entry.get("class_weights")
         return cls(
             target=entry["target"],
             lambda_w=float(entry["lambda_w"]),
             lambda_h=float(entry["lambda_h"]),
             lambda_b=float(entry["lambda_b"]),
             use_bias=bool(entry["bias"]),
+            loss=entry.get("loss", "pal"),
+            class_weights=None if weights is None else tuple(map(float, weights)),
+            classifier=entry.get("classifier", "learned"),
         )
+
+    def as_entry(self) -> dict[str, Any]:
+        """The entry that `from_config` makes this of; values that are defaults of the configuration are left out."""
+        entry: dict[str, Any] = {
+            "target": self.target,
+            "lambda_w": self.lambda_w,
+            "lambda_h": self.lambda_h,
+            "lambda_b": self.lambda_b,
+            "bias": self.use_bias,
+        }
+        entry |= {} if self.loss == "pal" else {"loss": self.loss}
+        entry |= {} if self.class_weights is None else {"class_weights": list(self.class_weights)}
+        return entry | ({} if self.classifier == "learned" else {"classifier": self.classifier})
+
+    def target_rows(self, multi_hot: np.ndarray) -> np.ndarray:
+        """t_S of multi-hot rows, shape (S, K): of the objective's target, times its class weights."""
+        rows = target_rows(multi_hot, self.target)
+        return rows if self.class_weights is None else rows * np.array(self.class_weights)
+
+    def targets(self, distribution: LabelDistribution) -> np.ndarray:
+        """t_S of the label sets, shape (S, K)."""
+        rows = distribution.targets(self.target)
+        return rows if self.class_weights is None else rows * np.array(self.class_weights)
+
+    def amplitude(self, distribution: LabelDistribution) -> np.ndarray:
+        """s_S of the gradient s_S p_S − t_S, shape (S,): τ_S = 1ᵀt_S for pick-all-labels, 1 for the others."""
+        if self.loss != "pal":
+            return np.ones(len(distribution.counts))
+        if self.class_weights is None:
+            return distribution.tau(self.target)
+        return self.targets(distribution).sum(axis=1)
 
 
 @dataclass(frozen=True)
@@ -85,6 +147,54 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis (classes), overflow-free."""
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def simplex_etf(classes: int, width: int) -> np.ndarray:
+    """The fixed classifier, shape (K, width): √(K/(K−1)) (I − 11ᵀ/K) with unit rows, further columns 0.
+
+    As in the code of Li et al. (2024), whose feature width is K. Values are rounded to float32, so that a network that
+    holds them in float32 has the very classifier that theory is about.
+
+    Raises
+    ------
+    ValueError
+        If width < K.
+    """
+    if width < classes:
+        raise ValueError(f"a simplex ETF of {classes} classes needs as many features, found {width}")
+    rows = np.sqrt(classes / (classes - 1)) * (np.eye(classes) - 1.0 / classes)
+    return np.pad(rows, ((0, 0), (0, width - classes))).astype(np.float32).astype(np.float64)
+
+
+def predictions(logits: np.ndarray, loss: LossName) -> np.ndarray:
+    """Predictions p of logits: softmax (pal), sigmoid of each (bce), or the logits themselves (mse)."""
+    if loss == "pal":
+        return softmax(logits)
+    return expit(logits) if loss == "bce" else logits
+
+
+def losses(logits: np.ndarray, targets: np.ndarray, loss: LossName) -> np.ndarray:
+    """ℓ(z, S) of each row, theory.md (7).
+
+    Parameters
+    ----------
+    logits, targets : ndarray, shape (N, K)
+
+    Returns
+    -------
+    ndarray, shape (N,)
+    """
+    if loss == "pal":
+        return pal_losses(logits, targets)
+    if loss == "bce":
+        return np.logaddexp(0, np.where(targets > 0, -logits, logits)).sum(axis=-1)
+    return 0.5 * ((logits - targets) ** 2).sum(axis=-1)
+
+
+def loss_gradients(logits: np.ndarray, targets: np.ndarray, loss: LossName) -> np.ndarray:
+    """∇ℓ(z, S) = s p − t of each row, shape (N, K)."""
+    amplitude = targets.sum(axis=-1, keepdims=True) if loss == "pal" else 1.0
+    return amplitude * predictions(logits, loss) - targets
 
 
 def pal_losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -137,10 +247,10 @@ def objective_terms(
     weight, bias, features = (np.asarray(a, dtype=np.float64) for a in (weight, bias, features))
     if sample_weights is None:
         sample_weights = np.full(len(features), 1.0 / len(features))
-    targets = target_rows(multi_hot, objective.target)[label_set]  # (N, K)
+    targets = objective.target_rows(multi_hot)[label_set]  # (N, K)
     penalty_b = objective.lambda_b if objective.bias == "penalised" else 0.0
     return Terms(
-        loss=float(sample_weights @ pal_losses(features @ weight.T + bias, targets)),
+        loss=float(sample_weights @ losses(features @ weight.T + bias, targets, objective.loss)),
         classifier=0.5 * objective.lambda_w * float((weight**2).sum()),
         feature=0.5 * objective.lambda_h * float(sample_weights @ (features**2).sum(axis=1)),
         bias=0.5 * penalty_b * float(bias @ bias),
@@ -183,59 +293,73 @@ def network_terms(
     return replace(parts[0], loss=math.fsum(p.loss for p in parts), feature=math.fsum(p.feature for p in parts))
 
 
-def residual_matrix(probabilities: np.ndarray, distribution: LabelDistribution, target: Target) -> np.ndarray:
-    """R = (τp − t) D^{1/2} of (9) and (23), as rows.
+def residual_matrix(probabilities: np.ndarray, distribution: LabelDistribution, objective: Objective) -> np.ndarray:
+    """R = (s p − t) D^{1/2} of (9) and (23), as rows; s = τ for pick-all-labels, else 1.
 
     Parameters
     ----------
     probabilities : ndarray, shape (S, K)
-        Predictions of each label set (for a network: softmax averaged over its samples), or a dual point u.
+        Predictions of each label set (for a network: averaged over its samples), or a dual point u.
 
     Returns
     -------
     ndarray, shape (S, K)
-        Row S is sqrt(w_S) (τ_S p_S − t_S); ‖R‖_2 <= λ at the optimum.
+        Row S is sqrt(w_S) (s_S p_S − t_S); ‖R‖_2 <= λ at the optimum.
     """
-    residuals = distribution.tau(target)[:, None] * probabilities - distribution.targets(target)
+    residuals = objective.amplitude(distribution)[:, None] * probabilities - objective.targets(distribution)
     return np.sqrt(distribution.weights)[:, None] * residuals
 
 
 def dual_bound(dual_point: np.ndarray, distribution: LabelDistribution, objective: Objective) -> float:
-    """Evaluate the lower bound (9) on the minimum of (7) at a feasible dual point.
+    """Evaluate the lower bound (9) on the minimum of (7), with a learned classifier, at a feasible dual point.
 
     Parameters
     ----------
     dual_point : ndarray, shape (S, K)
-        u_S >= 0 with 1ᵀu_S = 1 in each row, and ‖(τu − t)D^{1/2}‖_2 <= λ; a free bias also asks for
-        Σ_S w_S (τ_S u_S − t_S) = 0.
+        u_S, with ‖(s u − t)D^{1/2}‖_2 <= λ; a free bias also asks for Σ_S w_S (s_S u_S − t_S) = 0. Each row lies in
+        the range of the predictions: u_S >= 0 with 1ᵀu_S = 1 (pal), 0 <= u_S <= 1 (bce), anywhere (mse).
 
     Raises
     ------
     ValueError
         If the point is infeasible by more than rounding, so that (9) would not be a bound.
     """
-    weights, tau = distribution.weights, distribution.tau(objective.target)
-    residuals = residual_matrix(dual_point, distribution, objective.target)
+    weights, amplitude = distribution.weights, objective.amplitude(distribution)
+    residuals = residual_matrix(dual_point, distribution, objective)
     norm = float(np.linalg.norm(residuals, 2))
     # The second part is the rounding of u itself, which matters for tiny λ only.
-    rounding = _ROUNDING * objective.lam + 8 * np.finfo(float).eps * np.sqrt(distribution.classes) * tau.max()
+    largest = float(amplitude.max()) if objective.loss != "mse" else max(1.0, float(np.abs(dual_point).max()))
+    rounding = _ROUNDING * objective.lam + 8 * np.finfo(float).eps * np.sqrt(distribution.classes) * largest
     if norm > objective.lam + rounding:
         raise ValueError(f"infeasible dual point: residual norm {norm:.17g} > lambda {objective.lam:.17g}")
-    if dual_point.min() < 0 or np.abs(dual_point.sum(axis=1) - 1).max() > _ROUNDING:
-        raise ValueError("infeasible dual point: rows must be >= 0 and sum to 1")
-    value = float((weights * tau) @ entr(dual_point).sum(axis=1))
+    value = float(weights @ _dual_values(dual_point, objective.targets(distribution), amplitude, objective.loss))
     if objective.bias == "none":
         return value
-    imbalance = np.sqrt(weights) @ residuals  # Σ_S w_S (τ_S u_S − t_S), shape (K,)
+    imbalance = np.sqrt(weights) @ residuals  # Σ_S w_S (s_S u_S − t_S), shape (K,)
     if objective.bias == "penalised":
         return value - float(imbalance @ imbalance) / (2 * objective.lambda_b)
-    if np.abs(imbalance).max() > _ROUNDING * float(weights @ tau):
+    if np.abs(imbalance).max() > _ROUNDING * float(weights @ amplitude):
         raise ValueError(f"infeasible dual point: mean residual {np.abs(imbalance).max():.3g}, not 0")
     return value
 
 
+def _dual_values(point: np.ndarray, targets: np.ndarray, amplitude: np.ndarray, loss: LossName) -> np.ndarray:
+    """-ℓ*_S(s_S u_S − t_S), shape (S,)."""
+    if loss == "pal":
+        if point.min() < 0 or np.abs(point.sum(axis=1) - 1).max() > _ROUNDING:
+            raise ValueError("infeasible dual point: rows must be >= 0 and sum to 1")
+        return amplitude * entr(point).sum(axis=1)
+    if loss == "bce":
+        if point.min() < 0 or point.max() > 1:
+            raise ValueError("infeasible dual point: entries must lie in 0 to 1")
+        return (entr(point) + entr(1 - point)).sum(axis=1)
+    return 0.5 * (targets**2 - point**2).sum(axis=1)
+
+
 def radius(distribution: LabelDistribution, objective: Objective, gap: float, *, nonnegative: bool = False) -> float:
-    """Bound on ‖R‖₂ at a point with this gap: λ + √(τ_max ε), with √2 λ for features h >= 0 (theory.md (20)).
+    """Bound on ‖R‖₂ at a point with this gap: λ + √(2 L s_max ε), with √2 λ for features h >= 0 (theory.md (20)).
+
+    L is the `CURVATURE` of the loss: λ + √(τ_max ε) for pick-all-labels.
 
     Parameters
     ----------
@@ -247,13 +371,16 @@ def radius(distribution: LabelDistribution, objective: Objective, gap: float, *,
         Whether features are >= 0.
     """
     lam = objective.lam * (np.sqrt(2.0) if nonnegative else 1.0)
-    return float(lam + np.sqrt(distribution.tau(objective.target).max() * max(gap, 0.0)))
+    steepest = 2 * CURVATURE[objective.loss] * objective.amplitude(distribution).max()
+    return float(lam + np.sqrt(steepest * max(gap, 0.0)))
 
 
 def prediction_sigma(
     probabilities: np.ndarray, distribution: LabelDistribution, objective: Objective, *, multiplicity: int | None = None
 ) -> np.ndarray:
-    """All K − 1 singular values of F = τ(p − 1/K) D^{1/2} on 1^⊥, descending, or of F_m / √w_m: theory.md (20).
+    """All K − 1 singular values of F = s P p D^{1/2} on 1^⊥, descending, or of F_m / √w_m: theory.md (20).
+
+    For pick-all-labels F = τ(p − 1/K) D^{1/2}. With t_S / s_S for the predictions they are those of the targets.
 
     Parameters
     ----------
@@ -264,7 +391,7 @@ def prediction_sigma(
     if multiplicity is not None:
         rows = distribution.multiplicity == multiplicity
         weights = np.where(rows, weights, 0.0) / weights[rows].sum()
-    scale = np.sqrt(weights) * distribution.tau(objective.target)
+    scale = np.sqrt(weights) * objective.amplitude(distribution)
     sigma = np.linalg.svd(scale[:, None] * probabilities @ contrast_basis(distribution.classes), compute_uv=False)
     return np.pad(sigma, (0, max(0, distribution.classes - 1 - len(sigma))))
 

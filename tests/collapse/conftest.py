@@ -72,7 +72,7 @@ def _optimum(
 def _dual_bound(distribution: LabelDistribution, objective: Objective, probabilities: np.ndarray) -> float:
     """Evaluate (9) on the segment from t to p, at the last point that is feasible."""
     start = distribution.targets(objective.target) / distribution.tau(objective.target)[:, None]
-    norm = np.linalg.norm(residual_matrix(probabilities, distribution, objective.target), 2)
+    norm = np.linalg.norm(residual_matrix(probabilities, distribution, objective), 2)
     share = min(1.0, objective.lam / norm)
     return dual_bound(start + share * (probabilities - start), distribution, objective)
 

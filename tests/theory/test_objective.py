@@ -82,7 +82,7 @@ def test_losses_survive_extreme_logits_and_keep_their_digits_when_small():
 def test_residual_rows_sum_to_zero_and_carry_the_root_of_the_weight():
     distribution = LabelDistribution.from_counts({(0,): 3, (1, 2): 1}, 3)
     p = np.array([[0.5, 0.3, 0.2], [0.2, 0.4, 0.4]])
-    residual = residual_matrix(p, distribution, "raw")
+    residual = residual_matrix(p, distribution, Objective("raw", 1.0, 1.0))
     np.testing.assert_allclose(residual.sum(axis=1), 0, atol=1e-16)
     np.testing.assert_allclose(residual[0], np.sqrt(0.75) * np.array([-0.5, 0.3, 0.2]))
     np.testing.assert_allclose(residual[1], np.sqrt(0.25) * np.array([0.4, -0.2, -0.2]))

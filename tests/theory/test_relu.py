@@ -143,7 +143,7 @@ def test_residuals_exceed_lambda_where_the_orthant_binds_but_not_sqrt_two_lambda
     distribution = step(0.2)
     objective = Objective("normalised", 5e-4, 0.256, 5e-4)
     result = solve_relu(distribution, objective)
-    norm = np.linalg.norm(residual_matrix(result.probabilities, distribution, "normalised"), 2)
+    norm = np.linalg.norm(residual_matrix(result.probabilities, distribution, objective), 2)
     assert objective.lam * 1.01 < norm < np.sqrt(2) * objective.lam
 
 

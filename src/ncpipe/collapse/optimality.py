@@ -58,7 +58,7 @@ def residual_spectrum(
     probabilities : ndarray, shape (S, K)
         Softmax averaged over the samples of each label set.
     """
-    residuals = residual_matrix(probabilities, distribution, objective.target)  # (S, K)
+    residuals = residual_matrix(probabilities, distribution, objective)  # (S, K)
     classes = distribution.classes
     # Through QR, so that thousands of label sets cost one K × K decomposition and fewer than K still give K ratios.
     padded = np.vstack([residuals, np.zeros((max(0, classes - len(residuals)), classes))])

@@ -109,7 +109,7 @@ def residual_sigma(probabilities: np.ndarray, distribution: LabelDistribution, o
     At a critical point those with directions in W are 1; a value above 1 shows a direction that is missing, so that
     the point is stationary but not optimal.
     """
-    rows = residual_matrix(probabilities, distribution, objective.target) @ contrast_basis(distribution.classes)
+    rows = residual_matrix(probabilities, distribution, objective) @ contrast_basis(distribution.classes)
     sigma = np.linalg.svd(rows, compute_uv=False)
     return np.pad(sigma, (0, max(0, distribution.classes - 1 - len(sigma)))) / objective.lam
 

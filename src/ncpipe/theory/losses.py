@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import entr, expit
 
 from ncpipe.labels import LabelDistribution, Target
-from ncpipe.objective import pal_losses, softmax
+from ncpipe.objective import Objective, losses, pal_losses, softmax
 
 _TINY = np.finfo(float).tiny
 
@@ -58,6 +58,16 @@ class Loss:
     lower: np.ndarray
     upper: np.ndarray
     shift_invariant: bool
+
+
+def loss_of(distribution: LabelDistribution, objective: Objective) -> Loss:
+    """The loss of an objective over the label sets of a distribution."""
+    if objective.loss == "bce":
+        return bce(distribution)
+    if objective.loss == "mse":
+        return mse(distribution, objective.target)
+    weights = None if objective.class_weights is None else np.array(objective.class_weights)
+    return pal(distribution, objective.target, class_weights=weights)
 
 
 def pal(
@@ -139,7 +149,7 @@ def bce(distribution: LabelDistribution) -> Loss:
         return (entr(u) + entr(1 - u)).sum(axis=1)
 
     return Loss(
-        value=lambda logits: np.logaddexp(0, np.where(labels > 0, -logits, logits)).sum(axis=1),
+        value=lambda logits: losses(logits, labels, "bce"),
         gradient=lambda logits: expit(logits) - labels,
         hessian=lambda logits: curvature(logits)[:, :, None] * np.eye(labels.shape[1]),
         mean_hessian=lambda logits, weights: np.diag(weights @ curvature(logits)),
@@ -156,7 +166,7 @@ def mse(distribution: LabelDistribution, target: Target) -> Loss:
     targets = distribution.targets(target)  # (S, K)
     identity = np.eye(targets.shape[1])
     return Loss(
-        value=lambda logits: 0.5 * ((logits - targets) ** 2).sum(axis=1),
+        value=lambda logits: losses(logits, targets, "mse"),
         gradient=lambda logits: logits - targets,
         hessian=lambda logits: np.broadcast_to(identity, (len(logits), *identity.shape)).copy(),
         mean_hessian=lambda logits, weights: weights.sum() * identity,

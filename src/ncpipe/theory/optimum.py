@@ -1,8 +1,9 @@
 """The global minimum of the terminal objective (7) for any label distribution, with a certificate.
 
-(7) equals the convex problem (8) for every feature width d >= K - 1. Small problems go to the interior-point method
-of `interior`, which reaches rounding whatever the rank of the optimum; larger ones to the factored form of `factored`.
-Either way a solution is only as good as its lower bound (9) says: the gap is evaluated anew, from the definitions.
+(7) equals the convex problem (8) for every feature width d >= K - 1 (d >= K where the loss sees more than contrasts).
+Small problems go to the interior-point method of `interior`, which reaches rounding whatever the rank of the optimum;
+larger ones to the factored form of `factored`. Either way a solution is only as good as its lower bound (9) says: the
+gap is evaluated anew, from the definitions. A fixed classifier leaves the problem of `fixed`.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ncpipe.labels import LabelDistribution
-from ncpipe.objective import Objective, dual_bound, objective_terms, softmax
+from ncpipe.objective import Objective, dual_bound, objective_terms, predictions
 from ncpipe.theory import factored, interior
 from ncpipe.theory.certificates import Minimum, certify, relative_gap
-from ncpipe.theory.losses import Loss, pal
+from ncpipe.theory.fixed import solve_fixed
+from ncpipe.theory.losses import Loss, loss_of
 
 # Logit of a class that no sample carries, relative to the lowest other one, where a free bias drives it to -inf:
 # low enough that its probability is below rounding, so that the infimum is attained to rounding.
 _UNSEEN_LOGIT = -60.0
+_COLLAPSED = 1e-9  # singular values of a solution's logits below which they are those of a collapsed direction
 _INTERIOR_COST = 5e8  # K⁴S up to which the interior-point method (half a second there) is the faster one
 
 
@@ -32,7 +35,7 @@ class Optimum:
     objective : float
         (7) at (weight, bias, prototypes): an upper bound on the minimum f*.
     dual_bound : float
-        (9) at `dual_point`: a lower bound on f*.
+        (9) at `dual_point`, or (9b) for a fixed classifier: a lower bound on f*.
     relative_gap : float
         (objective - dual_bound) / dual_bound; 0 up to rounding where the minimum is 0.
     certified : bool
@@ -41,14 +44,15 @@ class Optimum:
         Number of directions of the logits that have not collapsed.
     iterations : int
     weight : ndarray, shape (K, K)
-        W, the symmetric positive semidefinite factor (features rotate freely, this choice is canonical).
+        W, the symmetric positive semidefinite factor (features rotate freely, this choice is canonical); or the fixed
+        classifier.
     bias : ndarray, shape (K,)
     prototypes : ndarray, shape (S, K)
         The one feature that all samples of a label set share.
     logits : ndarray, shape (S, K)
         prototypes @ weight.T + bias.
     probabilities : ndarray, shape (S, K)
-        softmax of the logits.
+        The loss's predictions: softmax or sigmoid of the logits, or the logits.
     singular_values : ndarray, shape (min(S, K),)
         Of Z D^{1/2} (without the bias), descending, collapsed ones 0.
     dual_point : ndarray, shape (S, K)
@@ -78,7 +82,7 @@ def solve(
     max_iterations: int | None = None,
     start: Optimum | None = None,
 ) -> Optimum:
-    """Minimise (7) over all classifiers, biases and features of any width >= K - 1.
+    """Minimise (7) over all classifiers, unless it is fixed, biases and features of any width >= K - 1 (or K).
 
     Parameters
     ----------
@@ -104,25 +108,61 @@ def solve(
     """
     if start is not None and start.logits.shape != (len(distribution.counts), distribution.classes):
         raise ValueError(f"start has logits of shape {start.logits.shape}, not (label sets, classes)")
-    seen = distribution.class_counts() > 0
-    if objective.bias != "free":
-        seen[:] = True
-    names = tuple(name for name, there in zip(distribution.class_names, seen, strict=True) if there)
-    part = LabelDistribution(distribution.indicator[:, np.flatnonzero(seen)], distribution.counts, names)
-    loss = pal(part, objective.target)
+    if objective.classifier == "etf":
+        return _solve_fixed(distribution, objective, rtol=rtol)
+    seen = classes_seen(distribution, objective)
+    part, own = restrict(distribution, objective, seen)
+    loss = loss_of(part, own)
     known = None if start is None else ((start.logits - start.bias)[:, seen], start.bias[seen])
-    found = minimise(loss, part.weights, objective, rtol=rtol, max_iterations=max_iterations, start=known)
+    found = minimise(loss, part.weights, own, rtol=rtol, max_iterations=max_iterations, start=known)
     dual_point = np.zeros((len(part.counts), distribution.classes))
-    tau = part.tau(objective.target)[:, None]
-    dual_point[:, seen] = np.maximum((found.certificate.gradient + part.targets(objective.target)) / tau, 0.0)
+    dual_point[:, seen] = _dual_point(found.certificate.gradient, part, own)
     if not seen.all():
         # A free bias takes a class that no sample carries to probability 0, whatever the features.
         contrasts = np.zeros_like(dual_point)
         contrasts[:, seen] = found.contrasts
-        bias = np.full(distribution.classes, (found.contrasts + found.bias).min() + _UNSEEN_LOGIT)
+        bias = np.full(distribution.classes, min(0.0, (found.contrasts + found.bias).min()) + _UNSEEN_LOGIT)
         bias[seen] = found.bias
         found = replace(found, contrasts=contrasts, bias=bias)
     return _finish(distribution, objective, found, dual_point, rtol=rtol)
+
+
+def classes_seen(distribution: LabelDistribution, objective: Objective) -> np.ndarray:
+    """Classes whose logits have a minimum, bool (K,): all, but for a free bias that sends unseen ones to -inf."""
+    if objective.bias != "free" or objective.loss == "mse":
+        return np.ones(distribution.classes, dtype=bool)
+    return distribution.class_counts() > 0
+
+
+def restrict(
+    distribution: LabelDistribution, objective: Objective, seen: np.ndarray
+) -> tuple[LabelDistribution, Objective]:
+    """The problem of the classes in `seen`, bool (K,), of which every label set is a part."""
+    names = tuple(name for name, there in zip(distribution.class_names, seen, strict=True) if there)
+    part = LabelDistribution(distribution.indicator[:, np.flatnonzero(seen)], distribution.counts, names)
+    if objective.class_weights is None:
+        return part, objective
+    kept = tuple(c for c, there in zip(objective.class_weights, seen, strict=True) if there)
+    return part, replace(objective, class_weights=kept)
+
+
+def _dual_point(gradient: np.ndarray, distribution: LabelDistribution, objective: Objective) -> np.ndarray:
+    """The u_S whose residual s_S u_S - t_S is the gradient, shape (S, K), within the range of predictions."""
+    point = (gradient + objective.targets(distribution)) / objective.amplitude(distribution)[:, None]
+    if objective.loss == "pal":
+        return np.maximum(point, 0.0)
+    return np.clip(point, 0.0, 1.0) if objective.loss == "bce" else point
+
+
+def _solve_fixed(distribution: LabelDistribution, objective: Objective, *, rtol: float) -> Optimum:
+    """The minimum over bias and features alone."""
+    found = solve_fixed(distribution, objective)
+    contrasts = found.features @ found.weight.T
+    values = np.linalg.svd(np.sqrt(distribution.weights)[:, None] * contrasts, compute_uv=False)
+    values[values <= _COLLAPSED * max(values[0], 1.0)] = 0.0
+    point = _dual_point(found.gradient, distribution, objective)
+    minimum = (found.weight, found.bias, found.features, values, found.bound, point, found.iterations)
+    return _evaluate(distribution, objective, *minimum, rtol=rtol)
 
 
 def minimise(
@@ -177,30 +217,48 @@ def _finish(
     balance = (objective.lambda_h / objective.lambda_w) ** 0.25
     weight = balance * (left.T * np.sqrt(values)) @ left
     prototypes = (right * np.sqrt(values)) @ left / root / balance
-    logits = prototypes @ weight.T + minimum.bias
+    bound = dual_bound(dual_point, distribution, objective)
+    found = (weight, minimum.bias, prototypes, values, bound, dual_point, minimum.iterations)
+    return _evaluate(distribution, objective, *found, rtol=rtol)
+
+
+def _evaluate(
+    distribution: LabelDistribution,
+    objective: Objective,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    prototypes: np.ndarray,
+    singular_values: np.ndarray,
+    bound: float,
+    dual_point: np.ndarray,
+    iterations: int,
+    *,
+    rtol: float,
+) -> Optimum:
+    """Evaluate (7) anew from its definition, and the gap."""
+    logits = prototypes @ weight.T + bias
     value = objective_terms(
         weight,
-        minimum.bias,
+        bias,
         prototypes,
         label_set=np.arange(len(prototypes)),
         multi_hot=distribution.multi_hot(),
         objective=objective,
         sample_weights=distribution.weights,
     ).total
-    bound = dual_bound(dual_point, distribution, objective)
     gap = relative_gap(value, bound)
     return Optimum(
         objective=value,
         dual_bound=bound,
         relative_gap=gap,
         certified=gap <= rtol,
-        rank=int(np.count_nonzero(values)),
-        iterations=minimum.iterations,
+        rank=int(np.count_nonzero(singular_values)),
+        iterations=iterations,
         weight=weight,
-        bias=minimum.bias,
+        bias=bias,
         prototypes=prototypes,
         logits=logits,
-        probabilities=softmax(logits),
-        singular_values=values,
+        probabilities=predictions(logits, objective.loss),
+        singular_values=singular_values,
         dual_point=dual_point,
     )

@@ -22,9 +22,11 @@ import numpy as np
 from scipy.optimize import minimize
 
 from ncpipe.labels import LabelDistribution
-from ncpipe.objective import Objective, objective_terms, softmax
+from ncpipe.objective import Objective, objective_terms, predictions
 from ncpipe.theory.certificates import best_bias, dual_value, shrink
-from ncpipe.theory.losses import Loss, pal
+from ncpipe.theory.fixed import solve_fixed
+from ncpipe.theory.losses import Loss, loss_of
+from ncpipe.theory.optimum import classes_seen, restrict
 
 CERTIFIED_GAP = 1e-6  # relative gap below which an optimum counts as certified
 _STARTS = 8
@@ -48,7 +50,7 @@ class ReluOptimum:
     objective : float
         (7) at the returned weight, bias and prototypes.
     lower_bound : float
-        From (9a); from (9), which is lower, where there are too many label sets.
+        From (9a); from (9), which is lower, where there are too many label sets; from (9b) for a fixed classifier.
     relative_gap : float
         (objective - lower_bound) / lower_bound.
     certified : bool
@@ -75,7 +77,7 @@ class _Factored:
     """(7) in balanced variables: Z D^{1/2} = V Gᵀ with penalties λ/2 ‖V‖² and λ/2 ‖G‖², so W ∝ V and H ∝ D^{-1/2} G."""
 
     def __init__(self, distribution: LabelDistribution, objective: Objective, width: int) -> None:
-        self.loss: Loss = pal(distribution, objective.target)
+        self.loss: Loss = loss_of(distribution, objective)
         self.weights = distribution.weights
         self.root = np.sqrt(self.weights)[:, None]  # (S, 1)
         self.objective = objective
@@ -150,7 +152,7 @@ def _descend(
 
 
 def _gradient(problem: _Factored, x: np.ndarray) -> np.ndarray:
-    """Dual rows τp - t at x; a free bias is first fitted until their mean vanishes, as (9) asks."""
+    """Dual rows s p - t at x; a free bias is first fitted until their mean vanishes, as (9) asks."""
     v, g, b = problem.split(x)
     logits = problem.logits(v, g, np.zeros(problem.classes))
     if problem.objective.bias == "free":
@@ -203,8 +205,11 @@ def solve_relu(distribution: LabelDistribution, objective: Objective, *, seed: i
     seed : int
         Seeds the starts.
     """
-    seen = distribution.class_counts() > 0
-    if objective.bias == "free" and not seen.all():
+    if objective.classifier == "etf":
+        fixed = solve_fixed(distribution, objective, nonnegative=True)
+        return _finish(distribution, objective, fixed.weight, fixed.bias, fixed.features, fixed.bound)
+    seen = classes_seen(distribution, objective)
+    if not seen.all():
         return _solve_seen(distribution, objective, seen, seed=seed)
     problem = _Factored(distribution, objective, 4 * distribution.classes)
     rng = np.random.default_rng(seed)
@@ -228,11 +233,9 @@ def solve_relu(distribution: LabelDistribution, objective: Objective, *, seed: i
 
 def _solve_seen(distribution: LabelDistribution, objective: Objective, seen: np.ndarray, *, seed: int) -> ReluOptimum:
     """Solve for the classes that occur: a free bias takes all others to probability 0, whatever the features."""
-    names = tuple(name for name, there in zip(distribution.class_names, seen, strict=True) if there)
-    part = LabelDistribution(distribution.indicator[:, np.flatnonzero(seen)], distribution.counts, names)
-    small = solve_relu(part, objective, seed=seed)
+    small = solve_relu(*restrict(distribution, objective, seen), seed=seed)
     weight = np.zeros((distribution.classes, small.weight.shape[1]))
-    bias = np.full(distribution.classes, small.logits.min() + _UNSEEN_LOGIT)
+    bias = np.full(distribution.classes, min(0.0, small.logits.min()) + _UNSEEN_LOGIT)
     weight[seen], bias[seen] = small.weight, small.bias
     return _finish(distribution, objective, weight, bias, small.prototypes, small.lower_bound)
 
@@ -264,4 +267,6 @@ def _finish(
         sample_weights=distribution.weights,
     ).total
     gap = (value - bound) / max(bound, 1e-12)  # both are 0 where one class occurs and the bias is free
-    return ReluOptimum(value, bound, gap, gap <= CERTIFIED_GAP, weight, bias, prototypes, logits, softmax(logits))
+    return ReluOptimum(
+        value, bound, gap, gap <= CERTIFIED_GAP, weight, bias, prototypes, logits, predictions(logits, objective.loss)
+    )
