@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ncpipe.errors import InputError
 from ncpipe.labels import LabelDistribution, contrast_classes
 from ncpipe.naming import parse_label_set
 from ncpipe.objective import Objective
@@ -48,7 +49,8 @@ def analyse(
     dict
         Keys distribution, objective, spectrum (1)-(6), optimum (7)-(9), relu (9a), bound (10), thresholds (11), laws
         (20)-(22), synthesis (12) and tagwise; distribution has ``natural_counts`` where `natural` is given. Undefined
-        numbers are None. Equal input gives equal output.
+        numbers are None, with a reason where the objective is one that a result does not hold for. Equal input gives
+        equal output.
     """
     described = _describe(distribution) | ({} if natural is None else {"natural_counts": natural.counts})
     carried = distribution if natural is None else natural
@@ -57,14 +59,7 @@ def analyse(
     bound["ratio"] = None if bound["value"] is None else _ratio(bound["value"], optimum.objective)
     return _plain({
         "distribution": described,
-        "objective": {
-            "target": objective.target,
-            "lambda_w": objective.lambda_w,
-            "lambda_h": objective.lambda_h,
-            "lambda_b": objective.lambda_b,
-            "bias": objective.use_bias,
-            "lam": objective.lam,
-        },
+        "objective": {**objective.as_entry(), "lam": objective.lam},
         "spectrum": _spectra(distribution, objective),
         "optimum": dataclasses.asdict(optimum),
         "relu": dataclasses.asdict(solve_relu(distribution, objective, seed=seed)),
@@ -96,7 +91,8 @@ def write_theory(
     Raises
     ------
     InputError
-        If the counts are not a label distribution, or the sampling weights are for others or for another target.
+        If the counts are not a label distribution, or the sampling weights are for others or for another target; if
+        class weights are not one number for each class.
     StoreError
         If the file of the weights is missing or damaged.
     """
@@ -104,6 +100,8 @@ def write_theory(
         {parse_label_set(name): count for name, count in counts.items()}, classes, class_names=class_names
     )
     objective = Objective.from_config(dict(objective_entry))
+    if objective.class_weights is not None and len(objective.class_weights) != classes:
+        raise InputError(f"class weights: found {len(objective.class_weights)}; allowed: one for each of {classes}")
     if sampling is None:
         theory = analyse(natural, objective, seed=seed)
     else:

@@ -15,6 +15,7 @@ from ncpipe.objective import Objective
 
 _CUTS = 60
 _ZERO = 1e-12
+_STATED_FOR = "stated for unweighted pick-all-labels with a learned classifier, not for"
 _NO_MEAN = "a free bias asks for a zero mean of the residuals, met by s = 0 only"
 _GAP = 1e-11  # between the relaxation and the best feasible point, at which no further cut is needed
 _IDLE = 6  # rounds without a gain, after which SLSQP cannot do better
@@ -89,13 +90,16 @@ def spectral_bound(distribution: LabelDistribution, objective: Objective) -> Spe
     set, so that the value is a bound whatever the solver did.
 
     With a free bias (9) also asks that Σ_m w_m s_m a_m P p_m = 0. Where only s = 0 does that the bound would say
-    nothing, and it is reported as not available.
+    nothing, and it is reported as not available; so it is for objectives that its statistics do not describe: other
+    losses, class weights, a fixed classifier.
 
     Parameters
     ----------
     distribution : LabelDistribution
     objective : Objective
     """
+    if objective.variant:
+        return SpectralBound(None, {}, 0, f"{_STATED_FOR} {objective.variant}")
     statistics = _Statistics(distribution, objective)
     count = len(statistics.m)
     basis = np.eye(count)

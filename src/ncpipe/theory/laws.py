@@ -1,8 +1,9 @@
 """Spectral laws of the terminal state, from label statistics and λ alone: theory.md (20)-(24).
 
-All follow from ‖R‖₂ <= λ, R = (τp − t) D^{1/2}, which holds at the optimum. At a point within ε of a lower bound that
-(9) proves, ‖R‖₂ <= λ + √(τ_max ε): the functions take that radius. Features h >= 0 replace λ by √2 λ and the bound by
-(9a).
+All follow from ‖R‖₂ <= λ, R = (s p − t) D^{1/2}, which holds at the optimum. At a point within ε of a lower bound that
+(9) proves, ‖R‖₂ <= λ + √(2 L s_max ε): the functions take that radius. Features h >= 0 replace λ by √2 λ and the bound
+by (9a). (20), (22) and (23) hold for every loss and for class weights, (21) for unweighted pick-all-labels only, and
+none for a fixed classifier (docs/theory/losses.md).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ncpipe.labels import LabelDistribution, contrast_basis
-from ncpipe.objective import Objective, prediction_sigma, radius, residual_matrix
+from ncpipe.objective import CURVATURE, Objective, prediction_sigma, radius, residual_matrix
 from ncpipe.theory.optimum import Optimum
 from ncpipe.theory.spectrum import multiplicity_spectrum, pooled_spectrum
 from ncpipe.theory.thresholds import pair_kappa
@@ -50,33 +51,50 @@ def spectral_laws(
 ) -> list[Law]:
     """(20): σ_{K−1}(F) >= √κ_pool − λ, and σ_{K−1}(F_m/√w_m) >= a_m √κ_m − λ/√w_m for every multiplicity.
 
+    With class weights √κ_pool and a_m √κ_m are those of the weighted targets.
+
     Parameters
     ----------
     probabilities : ndarray, shape (S, K)
     bound : float
         On ‖R‖₂, see `radius`.
     """
-    kappa = pooled_spectrum(distribution, objective.target).kappa
     left = prediction_sigma(probabilities, distribution, objective)[-1]
-    laws = [Law(None, float(left), float(np.sqrt(max(kappa, 0.0)) - bound))]
+    laws = [Law(None, float(left), float(_target_sigma(distribution, objective)[-1] - bound))]
     for m in distribution.multiplicities:
         share = float(distribution.weights[distribution.multiplicity == m].sum())
-        scale = 1 / m if objective.target == "normalised" else 1.0
-        right = scale * np.sqrt(max(multiplicity_spectrum(distribution, m).kappa, 0.0)) - bound / np.sqrt(share)
+        if objective.class_weights is None:
+            scale = 1 / m if objective.target == "normalised" else 1.0
+            sigma = scale * np.sqrt(max(multiplicity_spectrum(distribution, m).kappa, 0.0))
+        else:
+            sigma = prediction_sigma(_shares(distribution, objective), distribution, objective, multiplicity=m)[-1]
+        right = sigma - bound / np.sqrt(share)
         left = prediction_sigma(probabilities, distribution, objective, multiplicity=m)[-1]
         laws.append(Law(m, float(left), float(right)))
     return laws
+
+
+def _shares(distribution: LabelDistribution, objective: Objective) -> np.ndarray:
+    """t_S / s_S, shape (S, K): in place of predictions they make F the contrasts of the targets."""
+    return objective.targets(distribution) / objective.amplitude(distribution)[:, None]
+
+
+def _target_sigma(distribution: LabelDistribution, objective: Objective) -> np.ndarray:
+    """√λ_i(C_pool) of the objective's targets, descending; of many classes the two ends only."""
+    if objective.class_weights is not None:
+        return prediction_sigma(_shares(distribution, objective), distribution, objective)
+    return np.sqrt(np.maximum(pooled_spectrum(distribution, objective.target).eigenvalues, 0.0))
 
 
 def deviation_law(
     probabilities: np.ndarray, distribution: LabelDistribution, objective: Objective, bound: float
 ) -> Law:
     """(20): the bound on ‖R‖₂ is at least max_i |σ_i(F) − √λ_i(C_pool)|, over the eigenvalues that are known."""
-    eigenvalues = pooled_spectrum(distribution, objective.target).eigenvalues
+    known = _target_sigma(distribution, objective)
     sigma = prediction_sigma(probabilities, distribution, objective)
-    if len(eigenvalues) < len(sigma):  # of many classes the spectrum has the two ends only
+    if len(known) < len(sigma):  # of many classes the spectrum has the two ends only
         sigma = sigma[[0, -1]]
-    return Law(None, bound, float(np.abs(sigma - np.sqrt(np.maximum(eigenvalues, 0.0))).max()))
+    return Law(None, bound, float(np.abs(sigma - known).max()))
 
 
 def margin_laws(
@@ -84,10 +102,13 @@ def margin_laws(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(21): the smallest margin z_a − z_b, a in S, b not in S, and ½ ln(w_S t_S²/λ² − 1), both of shape (S,).
 
-    The right side is −inf where the logarithm is not defined; the left side is inf for the set of all classes.
+    The right side is −inf where the logarithm is not defined, and for other objectives than unweighted pick-all-labels;
+    the left side is inf for the set of all classes.
     """
     labels = distribution.multi_hot() > 0
     left = np.where(labels, logits, np.inf).min(axis=1) - np.where(labels, -np.inf, logits).max(axis=1)
+    if objective.variant:
+        return left, np.full_like(left, -np.inf)
     scale = distribution.tau(objective.target) / distribution.multiplicity  # t_S
     inside = distribution.weights * scale**2 / bound**2 - 1
     return left, 0.5 * np.log(inside, out=np.full_like(inside, -np.inf), where=inside > 0)
@@ -96,22 +117,23 @@ def margin_laws(
 def pair_laws(
     logits: np.ndarray, distribution: LabelDistribution, objective: Objective, bound: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(22): rms_S(τ(z_a − z_b))/√2 and 2(√κ_ab − λ) of every pair of classes, both of shape (K, K)."""
-    scaled = (np.sqrt(distribution.weights) * distribution.tau(objective.target))[:, None] * logits
+    """(22): rms_S(s(z_a − z_b))/√2 and (√κ_ab − λ)/L of every pair of classes, both of shape (K, K); pal: L = ½."""
+    scaled = (np.sqrt(distribution.weights) * objective.amplitude(distribution))[:, None] * logits
     own = (scaled**2).sum(axis=0)
     squared = np.maximum(own[:, None] + own[None, :] - 2 * scaled.T @ scaled, 0.0)
-    return np.sqrt(squared / 2), 2 * (np.sqrt(pair_kappa(distribution, objective)) - bound)
+    return np.sqrt(squared / 2), (np.sqrt(pair_kappa(distribution, objective)) - bound) / CURVATURE[objective.loss]
 
 
 def residual_sigma(probabilities: np.ndarray, distribution: LabelDistribution, objective: Objective) -> np.ndarray:
-    """σ(R)/λ on 1^⊥, all K − 1 of them, descending: theory.md (23).
+    """σ(R)/λ, descending: theory.md (23). On 1^⊥, all K − 1 of them, for pick-all-labels; K for the other losses.
 
     At a critical point those with directions in W are 1; a value above 1 shows a direction that is missing, so that
     the point is stationary but not optimal.
     """
-    rows = residual_matrix(probabilities, distribution, objective) @ contrast_basis(distribution.classes)
+    rows = residual_matrix(probabilities, distribution, objective)
+    rows = rows @ contrast_basis(distribution.classes) if objective.loss == "pal" else rows
     sigma = np.linalg.svd(rows, compute_uv=False)
-    return np.pad(sigma, (0, max(0, distribution.classes - 1 - len(sigma)))) / objective.lam
+    return np.pad(sigma, (0, max(0, rows.shape[1] - len(sigma)))) / objective.lam
 
 
 def isotropic(distribution: LabelDistribution) -> bool:
@@ -139,13 +161,20 @@ def laws(distribution: LabelDistribution, objective: Objective, optimum: Optimum
     dict
         ``radius``; ``spectral`` (20): pooled (multiplicity None) and per multiplicity; ``deviation`` (20);
         ``margins`` (21) per multiplicity and ``pairs`` (22): the tightest instance, how many say something, and their
-        median tightness; ``residual_sigma`` (23); ``isotropic`` (24).
+        median tightness; ``residual_sigma`` (23); ``isotropic`` (24), whether the labels are. What does not hold for
+        the objective is None or empty, and ``undefined`` says why.
     """
+    if objective.classifier == "etf":
+        reason = "the classifier is fixed: residuals need not obey λ"
+        none = dict.fromkeys(("radius", "deviation", "pairs", "residual_sigma"))
+        undefined = dict.fromkeys((*none, "spectral", "margins"), reason)
+        empty: dict[str, Any] = {"spectral": [], "margins": []}
+        return {**none, **empty, "isotropic": isotropic(distribution), "undefined": undefined}
     bound = radius(distribution, objective, optimum.objective - optimum.dual_bound)
     spectral = spectral_laws(optimum.probabilities, distribution, objective, bound)
     left, right = margin_laws(optimum.logits, distribution, objective, bound)
     margins = []
-    for m in distribution.multiplicities:
+    for m in () if objective.variant else distribution.multiplicities:
         rows = np.flatnonzero(distribution.multiplicity == m)
         names = [[distribution.class_names[k] for k in distribution.label_sets[s]] for s in rows]
         margins.append({"multiplicity": m, **_tightest(left[rows], right[rows], names)})
@@ -160,6 +189,7 @@ def laws(distribution: LabelDistribution, objective: Objective, optimum: Optimum
         "pairs": _tightest(left, right, names),
         "residual_sigma": residual_sigma(optimum.probabilities, distribution, objective),
         "isotropic": isotropic(distribution),
+        **({"undefined": {"margins": f"(21) is not stated for {objective.variant}"}} if objective.variant else {}),
     }
 
 

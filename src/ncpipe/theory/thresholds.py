@@ -1,4 +1,7 @@
-"""When classes collapse onto each other, and when everything does: theory.md (11), (11a), (11b)."""
+"""When classes collapse onto each other, and when everything does: theory.md (11), (11a), (11b).
+
+All of it holds for every loss and for class weights (docs/theory/losses.md); none of it for a fixed classifier.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import logit
 
 from ncpipe.labels import LabelDistribution
-from ncpipe.objective import Objective, softmax
+from ncpipe.objective import Objective, predictions, softmax
+from ncpipe.theory.certificates import best_bias
+from ncpipe.theory.losses import loss_of
 
 _EQUAL = 1e-9  # relative difference below which counts are equal
 _NEWTON = 100
@@ -20,7 +26,7 @@ def pair_kappa(distribution: LabelDistribution, objective: Objective) -> np.ndar
     Classes a and b can share their row of the classifier and their bias only where λ² >= κ_ab; where they are
     exchangeable, λ² >= κ_ab also suffices.
     """
-    targets = distribution.targets(objective.target)  # (S, K)
+    targets = objective.targets(distribution)  # (S, K)
     moment = targets.T @ (targets * distribution.weights[:, None])  # E[t tᵀ]
     own = np.diag(moment)
     kappa = np.maximum(0.5 * (own[:, None] + own[None, :]) - moment, 0.0)
@@ -38,8 +44,8 @@ class ZeroThreshold:
     collapsed : bool
         Whether λ² is at or above it.
     bias : ndarray, shape (K,)
-        The optimal bias at Z = 0, zero-sum (zeros without a bias; -inf, with a free bias, for a class that never
-        occurs).
+        The optimal bias at Z = 0 (zeros without a bias; -inf, with a free bias, for a class that never occurs, but for
+        the squared error); zero-sum for pick-all-labels.
     """
 
     threshold: float
@@ -48,27 +54,42 @@ class ZeroThreshold:
 
 
 def zero_threshold(distribution: LabelDistribution, objective: Objective) -> ZeroThreshold:
-    """Smallest λ² at which all logits collapse to the bias alone, theory.md (11b), for every bias mode and target.
+    """Smallest λ² at which all logits collapse to the bias alone, theory.md (11b), for every bias mode and loss.
 
-    It is λ_max of E[(τ p_b − t)(τ p_b − t)ᵀ] at the optimal bias: of C_pool without a bias, and of the covariance of
-    t with a free bias and normalised targets.
+    It is λ_max of E[(s p_b − t)(s p_b − t)ᵀ] at the optimal bias: for pick-all-labels of C_pool without a bias, and of
+    the covariance of t with a free bias and normalised targets.
     """
-    targets, tau = distribution.targets(objective.target), distribution.tau(objective.target)
+    targets, tau = objective.targets(distribution), objective.amplitude(distribution)
     weights = distribution.weights
     mean_target, mean_tau = weights @ targets, float(weights @ tau)
     if objective.bias == "none":
         bias = np.zeros(distribution.classes)
-        prior = softmax(bias)
+        prior = predictions(bias, objective.loss)
     elif objective.bias == "free":
         prior = mean_target / mean_tau
-        bias = np.log(prior, out=np.full_like(prior, -np.inf), where=prior > 0)
-        bias -= bias[prior > 0].mean()
-    else:
+        bias = _link(prior, objective)
+    elif objective.loss == "pal":
         bias = _penalised_bias(mean_target, mean_tau, objective.lambda_b)
         prior = softmax(bias)
+    else:
+        loss = loss_of(distribution, objective)
+        bias = best_bias(
+            np.zeros_like(targets), np.zeros(distribution.classes), loss, weights, lambda_b=objective.lambda_b
+        )
+        prior = predictions(bias, objective.loss)
     residuals = np.sqrt(weights)[:, None] * (tau[:, None] * prior - targets)  # (S, K)
     threshold = float(np.linalg.norm(residuals, 2) ** 2)
     return ZeroThreshold(threshold, objective.lam**2 >= threshold, bias)
+
+
+def _link(prior: np.ndarray, objective: Objective) -> np.ndarray:
+    """The bias whose predictions are `prior`, shape (K,)."""
+    if objective.loss == "mse":
+        return prior
+    if objective.loss == "bce":
+        return logit(prior)
+    bias = np.log(prior, out=np.full_like(prior, -np.inf), where=prior > 0)
+    return bias - bias[prior > 0].mean()
 
 
 def _penalised_bias(mean_target: np.ndarray, mean_tau: float, lambda_b: float) -> np.ndarray:
@@ -143,6 +164,8 @@ def minority_collapse(distribution: LabelDistribution, objective: Objective) -> 
         reason = "the pairs of classes do not all have the same number of samples"
     elif not (low | high).all():
         reason = "not a step profile: more than two different numbers of samples per class"
+    elif objective.class_weights is not None and len({objective.class_weights[k] for k in minority}) > 1:
+        reason = "the minority classes have different weights in the loss: they are not exchangeable"
     elif len(minority) < 2:
         reason = "the only minority class has no other to collapse onto"
     if reason:
@@ -158,7 +181,13 @@ def minority_collapse(distribution: LabelDistribution, objective: Objective) -> 
 
 
 def thresholds(distribution: LabelDistribution, objective: Objective) -> dict[str, Any]:
-    """All of (11) for the theory file: minority collapse, collapse to zero, and the extreme pairs of classes."""
+    """All of (11) for the theory file: minority collapse, collapse to zero, and the extreme pairs of classes.
+
+    For a fixed classifier, which cannot collapse, all are None, and ``reason`` says so.
+    """
+    if objective.classifier == "etf":
+        names = ("lambda_squared", "minority_collapse", "zero", "pairs")
+        return {**dict.fromkeys(names), "reason": "the classifier is fixed: its rows cannot collapse"}
     kappa = pair_kappa(distribution, objective)
     first, second = np.triu_indices(distribution.classes, 1)
     values = kappa[first, second]
