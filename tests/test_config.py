@@ -886,7 +886,8 @@ def test_default_configuration_shows_every_key_that_is_not_optional() -> None:
     # `counts` belongs to explicit settings, the others to residual networks, transformers and other arithmetic than
     # float32's: the default has none.
     assert unshown == {
-        "settings.<name>.counts",
+        *(f"settings.<name>.{key}" for key in ("counts", "total")),
+        *(f"objectives.<name>.{key}" for key in ("class_weights", "classifier")),
         *(f"recipes.<name>.{key}" for key in ("feature_penalty", "features", *DEFAULT_ARITHMETIC)),
         *(f"networks.<name>.{key}" for key in ("stem_stride", "patch", "depth", "heads")),
     }

@@ -37,6 +37,7 @@ NETWORK_KEYS = {
 RESNETS = ("resnet18", "resnet34", "resnet50")
 OPTIONAL_NETWORK_KEYS = dict.fromkeys(RESNETS, ("stem_stride",))
 VGG_SIDE = 32  # pixels: five poolings halve it to 1
+FEATURES_PER_WIDTH = {"cnn": 4, "resnet18": 8, "resnet34": 8, "resnet50": 32, "vgg16": 8}  # the others say `features`
 DEFAULT_CAP = 2.0  # of sampling max_kappa
 DEFAULT_FEATURE_PENALTY = "per_sample"  # of a recipe
 DEFAULT_FEATURES = "float32"  # what a checkpoint keeps of the features
@@ -306,6 +307,8 @@ def _cross_problems(config: Config, broken: Set[tuple[Any, ...]]) -> Iterator[st
         yield from _dataset_problems(name, dataset, in_use=name in in_use)
     for name, setting in sound.get("settings", {}).items():
         yield from _setting_problems(name, setting)
+    for name, objective in sound.get("objectives", {}).items():
+        yield from _objective_problems(name, objective)
     for name, recipe in sound.get("recipes", {}).items():
         yield from _recipe_problems(name, recipe, config.get("device"))
     for name, network in sound.get("networks", {}).items():
@@ -330,7 +333,7 @@ def _cross_problems(config: Config, broken: Set[tuple[Any, ...]]) -> Iterator[st
             for j, name in enumerate(entry[key]):
                 yield from _unknown_name(f"runs[{i}].{key}[{j}]", name, names.get(key))
     if ("studies",) not in broken and config.get("studies"):
-        yield from _study_problems(config["studies"], broken, names.get("objectives"))
+        yield from _study_problems(config["studies"], broken, names.get("objectives"), sound.get("objectives", {}))
 
 
 def _dataset_problems(name: str, dataset: Mapping[str, Any], *, in_use: bool) -> Iterator[str]:
@@ -370,6 +373,8 @@ def _setting_problems(name: str, setting: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}.{key}: missing; profile {profile} needs it"
         elif key != needs and key in setting:
             yield f"{where}.{key}: found {_shown(setting[key])}; profile {profile} does not use it, remove the key"
+    if "total" in setting and profile in ("balanced", "explicit"):
+        yield f"{where}.total: found {_shown(setting['total'])}; profile {profile} does not use it, remove the key"
     sampling = setting.get("sampling", "natural")
     if "cap" in setting and sampling != "max_kappa":
         yield f"{where}.cap: found {_shown(setting['cap'])}; sampling {sampling} does not use it, remove the key"
@@ -378,6 +383,18 @@ def _setting_problems(name: str, setting: Mapping[str, Any]) -> Iterator[str]:
         other = spelt.setdefault(parse_label_set(key), key)
         if other != key:
             yield f"{where}.counts.{key}: found the label set of {other!r} again; allowed: each at most once"
+
+
+def _objective_problems(name: str, objective: Mapping[str, Any]) -> Iterator[str]:
+    where, loss = f"objectives.{name}", objective["loss"]
+    if loss == "bce" and objective["target"] != "raw":
+        yield f"{where}.target: found {objective['target']!r}; loss bce takes the labels as they are, allowed: raw"
+    weights = objective.get("class_weights", [])
+    if loss != "pal" and "class_weights" in objective:
+        yield f"{where}.class_weights: found {_shown(weights)}; loss {loss} does not use them, remove the key"
+    for i, weight in enumerate(weights if isinstance(weights, list) else []):
+        if not _is_number(weight) or weight <= 0:
+            yield f"{where}.class_weights[{i}]: found {_shown(weight)}; allowed: a number > 0"
 
 
 def _recipe_problems(name: str, recipe: Mapping[str, Any], device: Any) -> Iterator[str]:
@@ -416,22 +433,31 @@ def _network_problems(name: str, network: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _study_problems(
-    studies: Mapping[str, Any], broken: Set[tuple[Any, ...]], objectives: Sequence[str] | None
+    studies: Mapping[str, Any],
+    broken: Set[tuple[Any, ...]],
+    objectives: Sequence[str] | None,
+    sound: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[str]:
     """Check what the selected studies share, and those of a right shape."""
     selected = [name for name in STUDIES if studies.get(name) is not None]
     shaped = [name for name in ("labels", *selected) if name in studies and ("studies", name) not in broken]
-    sound: dict[str, Any] = {name: studies[name] for name in shaped}
+    parts: dict[str, Any] = {name: studies[name] for name in shaped}
     for key in ("objective", "labels"):
         if selected and key not in studies:
             yield f"studies.{key}: missing; needed by the studies that are selected ({', '.join(selected)})"
     if "objective" in studies and ("studies", "objective") not in broken:
         yield from _unknown_name("studies.objective", studies["objective"], objectives)
-    for key, grid in sound.get("phase", {}).items():
+        entry = sound.get(studies["objective"])
+        if entry and (entry["loss"] != "pal" or "class_weights" in entry or entry.get("classifier") == "etf"):
+            yield (
+                f"studies.objective: found {studies['objective']!r}; allowed: an objective with loss pal, without "
+                f"class_weights, its classifier learned"
+            )
+    for key, grid in parts.get("phase", {}).items():
         if isinstance(grid, Mapping) and not grid["low"] < grid["high"]:
             yield f"studies.phase.{key}: found low {grid['low']} and high {grid['high']}; allowed: low < high"
-    classes = sound.get("labels", {}).get("classes", 0)
-    if "tagwise" in sound and classes % 2:
+    classes = parts.get("labels", {}).get("classes", 0)
+    if "tagwise" in parts and classes % 2:
         yield f"studies.labels.classes: found {classes}; study tagwise needs an even number (perfect matchings)"
 
 
@@ -518,6 +544,40 @@ def _setting_run_problems(config: Config, runs: Sequence[Run]) -> Iterator[str]:
                     f"{where}: found {count}; data set {dataset} has {balanced.get(label_set, 0)} samples of it "
                     f"(datasets.{dataset}.train_counts)"
                 )
+    for dataset, setting, network in dict.fromkeys((r.dataset, r.setting, r.network) for r in plan_runs(config)):
+        yield from _classes_problems(config, dataset, setting, network)
+
+
+def _classes_problems(config: Config, dataset: str, setting: str, network: str) -> Iterator[str]:
+    """Check what an objective needs of the classes of the data set that a network trains on."""
+    name, entry = config["networks"][network]["objective"], config["networks"][network]
+    objective, classes = config["objectives"][name], BASE_SETS[config["datasets"][dataset]["base"]].classes
+    weights = objective.get("class_weights")
+    if weights == "balanced":
+        counts = setting_counts(config["datasets"][dataset], config["settings"][setting])
+        absent = sorted(set(range(classes)) - {k for label_set in counts for k in parse_label_set(label_set)})
+        if absent:
+            yield (
+                f"objectives.{name}.class_weights: found 'balanced'; class {absent[0]} has no sample in setting "
+                f"{setting} of {dataset}, allowed: a list, or samples of every class"
+            )
+    elif weights is not None and len(weights) != classes:
+        yield (
+            f"objectives.{name}.class_weights: found {len(weights)} numbers; {dataset} has {classes} classes, allowed: "
+            f"one number > 0 for each"
+        )
+    if objective.get("classifier") == "etf" and (width := feature_width(entry)) < classes:
+        yield (
+            f"networks.{network}: found feature width {width} with objective {name}, whose classifier is a simplex "
+            f"ETF; {dataset} has {classes} classes, allowed: a feature width of {classes} or more"
+        )
+
+
+def feature_width(network: Mapping[str, Any]) -> int:
+    """Feature width of an entry of ``networks``."""
+    if "features" in network:
+        return int(network["features"])
+    return FEATURES_PER_WIDTH[network["architecture"]] * int(network["width"])
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------
@@ -559,8 +619,9 @@ def setting_counts(dataset: Mapping[str, Any], setting: Mapping[str, Any]) -> di
     """Training samples of every label set under a setting: ``{"0": 140, ..., "8+9": 20}``, canonical order.
 
     The profiles act on multiplicity one: ``step`` keeps the first half of the classes and puts
-    the rest at ratio r, ``exponential`` gives n_k = n_1 r^(k/(K-1)), ``uniform`` puts every class at r. Counts are
-    rounded half up and never below 1.
+    the rest at ratio r, ``exponential`` gives n_k = n_1 r^(k/(K-1)), ``uniform`` puts every class at r. With ``total:
+    fixed`` every other multiplicity shrinks as multiplicity one does in all, so that their shares stay those of the
+    balanced data set. Counts are rounded half up and never below 1.
     """
     classes = BASE_SETS[dataset["base"]].classes
     counts = balanced_counts(dataset["train_counts"], classes)
@@ -574,8 +635,12 @@ def setting_counts(dataset: Mapping[str, Any], setting: Mapping[str, Any]) -> di
         "exponential": lambda k: ratio ** (k / (classes - 1)),
         "uniform": lambda k: ratio,
     }[setting["profile"]]
+    others = 1.0
+    if setting.get("total", "natural") == "fixed" and dataset["train_counts"][0]:
+        others = sum(share(k) for k in range(classes)) / classes
     return {
-        label_set_name(s): max(1, math.floor(n * share(s[0]) + 0.5)) if len(s) == 1 else n for s, n in counts.items()
+        label_set_name(s): max(1, math.floor(n * (share(s[0]) if len(s) == 1 else others) + 0.5))
+        for s, n in counts.items()
     }
 
 
@@ -588,6 +653,30 @@ def setting_sampling(setting: Mapping[str, Any]) -> dict[str, Any] | None:
     if method == "natural":
         return None
     return {"method": method, "cap": float(setting.get("cap", DEFAULT_CAP)) if method == "max_kappa" else None}
+
+
+def balanced_class_weights(mass: Sequence[float]) -> list[float]:
+    """Inverse class frequencies: c_k = Σ_j M_j / (K M_k), M_k > 0 what class k has of all targets.
+
+    The loss then weighs every class alike, E[c_k t_k] = E[τ] / K, and all of them as much as without weights.
+    """
+    total = sum(mass)
+    return [total / (len(mass) * own) for own in mass]
+
+
+def objective_entry(config: Config, dataset: str, setting: str, objective: str) -> dict[str, Any]:
+    """An entry of ``objectives`` as a setting has it: its class weights numbers, defaults left out."""
+    entry = dict(config["objectives"][objective])
+    if entry.get("classifier") == "learned":
+        del entry["classifier"]
+    if entry.get("class_weights") == "balanced":
+        mass = [0.0] * BASE_SETS[config["datasets"][dataset]["base"]].classes
+        for name, count in setting_counts(config["datasets"][dataset], config["settings"][setting]).items():
+            label_set = parse_label_set(name)
+            for k in label_set:
+                mass[k] += count / len(label_set) if entry["target"] == "normalised" else count
+        entry["class_weights"] = balanced_class_weights(mass)
+    return entry
 
 
 def sampling_file(config: Config, dataset: str, setting: str, objective: str) -> str | None:
@@ -641,7 +730,7 @@ def train_settings(config: Config, run: Run) -> dict[str, Any]:
     return {
         "run": {"dataset": run.dataset, "setting": run.setting, "network": run.network, "seed": run.seed},
         "network": network,
-        "objective": dict(config["objectives"][network.pop("objective")]),
+        "objective": objective_entry(config, run.dataset, run.setting, network.pop("objective")),
         "recipe": recipe,
         "counts": setting_counts(config["datasets"][run.dataset], config["settings"][run.setting]),
         **({} if sampling is None else {"sampling": sampling}),

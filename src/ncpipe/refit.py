@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ncpipe.objective import Objective, network_terms, pal_losses, softmax, target_rows
+from ncpipe.objective import Objective, loss_gradients, losses, network_terms
 
 _ITERATIONS = 2000
 
 
 @dataclass(frozen=True, eq=False)
 class Refit:
-    """The minimum of (7) over W and b for given features.
+    """The minimum of (7) over W and b, over b alone where the classifier is fixed, for given features.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def refit_classifier(
     factors: np.ndarray | None = None,
     iterations: int = _ITERATIONS,
 ) -> Refit:
-    """Minimise (7) over W and b for given features, from the network's own classifier: convex, by L-BFGS.
+    """Minimise (7) over W (unless fixed) and b for given features, from the network's own: convex, by L-BFGS.
 
     One float64 copy of the features is made.
 
@@ -63,10 +63,10 @@ def refit_classifier(
     """
     features = features.astype(np.float64)
     weight, bias = weight.astype(np.float64), bias.astype(np.float64)
-    targets = target_rows(multi_hot, objective.target)[label_set]
-    if factors is not None:
-        targets = targets * factors[:, None]  # the loss is linear in its target
-    best_weight, best_bias, slack = _minimise(weight, bias, features, targets, objective, iterations)
+    targets, rows = objective.target_rows(multi_hot)[label_set], factors
+    if factors is not None and objective.loss == "pal":
+        targets, rows = targets * factors[:, None], None  # the loss is linear in its target
+    best_weight, best_bias, slack = _minimise(weight, bias, features, targets, rows, objective, iterations)
 
     def value(w: np.ndarray, b: np.ndarray) -> float:
         return network_terms(
@@ -84,40 +84,47 @@ def _minimise(
     bias: np.ndarray,
     features: np.ndarray,
     targets: np.ndarray,
+    factors: np.ndarray | None,
     objective: Objective,
     iterations: int,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """W, b and slack of the minimum; shapes (K, d), (K,), (N, d), (N, K)."""
+    """W, b and slack of the minimum; shapes (K, d), (K,), (N, d), (N, K), (N,)."""
     from scipy.optimize import minimize
 
     classes, samples = len(weight), len(features)
-    tau = targets.sum(axis=1, keepdims=True)
+    fixed = objective.classifier == "etf"
+    if fixed and not objective.use_bias:
+        return weight, bias, 0.0
+    first = 0 if fixed else weight.size
     penalty_b = objective.lambda_b if objective.bias == "penalised" else 0.0
     # W in units of the features' size: the loss is then as curved in W as in b, and L-BFGS needs fewer steps.
     size = float(np.sqrt(np.mean(np.einsum("nd,nd->n", features, features)))) or 1.0
 
     def unpack(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        w = parameters[: weight.size].reshape(weight.shape) / size
-        return w, parameters[weight.size :] if objective.use_bias else np.zeros(classes)
+        w = weight if fixed else parameters[:first].reshape(weight.shape) / size
+        return w, parameters[first:] if objective.use_bias else np.zeros(classes)
 
     def derivatives(w: np.ndarray, b: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         logits = features @ w.T + b
-        residuals = (tau * softmax(logits) - targets) / samples  # (N, K)
-        value = float(pal_losses(logits, targets).mean()) + 0.5 * objective.lambda_w * float((w**2).sum())
+        residuals = loss_gradients(logits, targets, objective.loss) / samples  # (N, K)
+        each = losses(logits, targets, objective.loss)
+        if factors is not None:
+            residuals, each = residuals * factors[:, None], each * factors
+        value = float(each.mean()) + 0.5 * objective.lambda_w * float((w**2).sum())
         value += 0.5 * penalty_b * float(b @ b)
         return value, residuals.T @ features + objective.lambda_w * w, residuals.sum(axis=0) + penalty_b * b
 
     def scaled(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         value, slope_w, slope_b = derivatives(*unpack(parameters))
-        return value, np.concatenate([slope_w.ravel() / size, slope_b if objective.use_bias else []])
+        return value, np.concatenate([slope_w.ravel()[:first] / size, slope_b if objective.use_bias else []])
 
-    start = np.concatenate([weight.ravel() * size, bias if objective.use_bias else []])
+    start = np.concatenate([weight.ravel()[:first] * size, bias if objective.use_bias else []])
     options = {"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 30, "ftol": 0.0, "gtol": 1e-10}
     found = minimize(scaled, start, jac=True, method="L-BFGS-B", options=options)
     w, b = unpack(found.x)
     _, slope_w, slope_b = derivatives(w, b)
     # Strong convexity: value − minimum <= ‖slope‖² / (2 × penalty), for W and b apart.
-    slack = float((slope_w**2).sum()) / (2 * objective.lambda_w)
+    slack = 0.0 if fixed else float((slope_w**2).sum()) / (2 * objective.lambda_w)
     if objective.bias == "penalised":
         slack += float(slope_b @ slope_b) / (2 * objective.lambda_b)
     return w, b, math.nan if objective.bias == "free" else slack

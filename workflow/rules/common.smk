@@ -143,8 +143,10 @@ def class_names(wildcards):
 
 
 def objective_entry(wildcards):
-    """Settings of a terminal objective."""
-    return config["objectives"][wildcards.objective]
+    """Settings of a terminal objective, as a setting has them."""
+    return plan.objective_entry(
+        config, wildcards.dataset, wildcards.setting, wildcards.objective
+    )
 
 
 def study_settings(wildcards):

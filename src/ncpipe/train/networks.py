@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from ncpipe.objective import Classifier, simplex_etf
 
 
 class ConvNet(nn.Sequential):
@@ -240,6 +243,10 @@ def build_backbone(network: Mapping[str, Any], image_shape: tuple[int, int, int]
             raise ValueError(f"unknown architecture {unknown!r}")
 
 
-def build_classifier(features: int, classes: int, *, bias: bool) -> nn.Linear:
-    """Linear classifier, torch's default initialisation."""
-    return nn.Linear(features, classes, bias=bias)
+def build_classifier(features: int, classes: int, *, bias: bool, kind: Classifier = "learned") -> nn.Linear:
+    """Linear classifier, torch's default initialisation; its weight fixed to a simplex ETF for kind ``etf``."""
+    classifier = nn.Linear(features, classes, bias=bias)
+    if kind == "etf":
+        weight = torch.from_numpy(simplex_etf(classes, features).astype(np.float32))
+        classifier.weight = nn.Parameter(weight, requires_grad=False)
+    return classifier

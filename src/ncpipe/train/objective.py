@@ -4,35 +4,54 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from ncpipe.objective import LossName
 
 
 def batch_loss(
-    logits: Tensor, features: Tensor, targets: Tensor, lambda_h: float, weights: Tensor | None = None
+    logits: Tensor,
+    features: Tensor,
+    targets: Tensor,
+    lambda_h: float,
+    weights: Tensor | None = None,
+    loss: LossName = "pal",
 ) -> Tensor:
-    """Mean pick-all-labels loss plus the per-sample feature penalty, theory.md (7) without its parameter penalties.
+    """Mean loss plus the per-sample feature penalty, theory.md (7) without its parameter penalties.
 
     Parameters
     ----------
     logits : Tensor, shape (B, K)
     features : Tensor, shape (B, d)
     targets : Tensor, shape (B, K)
-        t_S of each sample: y / m (normalised) or y (raw).
+        t_S of each sample: y / m (normalised) or y (raw), times class weights where there are some.
     lambda_h : float
         λ_H; the penalty is λ_H / 2 times the batch mean of ‖h‖².
     weights : Tensor, shape (B,), optional
         Sampling weights ω_S of the samples, on loss and penalty; without them each weighs 1.
+    loss : {"pal", "bce", "mse"}
+        Pick-all-labels; binary cross-entropy, summed over classes; half the squared error, summed over classes.
     """
-    loss, squares = _mean_terms(logits, features, targets, weights)
-    return loss + 0.5 * lambda_h * squares
+    mean, squares = _mean_terms(logits, features, targets, weights, loss)
+    return mean + 0.5 * lambda_h * squares
 
 
-def _mean_terms(logits: Tensor, features: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+def _mean_terms(
+    logits: Tensor, features: Tensor, targets: Tensor, weights: Tensor | None, loss: LossName
+) -> tuple[Tensor, Tensor]:
     """Weighted means of the loss and of ‖h‖²."""
     squares = features.square().sum(1)
     if weights is not None:
         weights = weights.to(logits.dtype)
-        targets, squares = targets * weights[:, None], squares * weights  # the loss is linear in its target
-    return torch.nn.functional.cross_entropy(logits, targets), squares.mean()
+        squares = squares * weights
+    if loss == "pal":
+        targets = targets if weights is None else targets * weights[:, None]  # the loss is linear in its target
+        return cross_entropy(logits, targets), squares.mean()
+    if loss == "bce":
+        each = binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
+    else:
+        each = 0.5 * (logits - targets).square().sum(1)
+    return (each if weights is None else each * weights).mean(), squares.mean()
 
 
 def objective_terms(
@@ -45,6 +64,7 @@ def objective_terms(
     lambda_h: float,
     lambda_b: float,
     weights: Tensor | None = None,
+    loss: LossName = "pal",
 ) -> dict[str, float]:
     """Each term of theory.md (7) in float64: ``loss``, ``classifier``, ``feature``, ``bias``.
 
@@ -52,9 +72,9 @@ def objective_terms(
     """
     features = features.double()
     logits = features @ weight.double().T + bias.double()
-    loss, squares = _mean_terms(logits, features, targets.double(), weights)
+    mean, squares = _mean_terms(logits, features, targets.double(), weights, loss)
     return {
-        "loss": loss.item(),
+        "loss": mean.item(),
         "classifier": 0.5 * lambda_w * weight.double().square().sum().item(),
         "feature": 0.5 * lambda_h * squares.item(),
         "bias": 0.5 * lambda_b * bias.double().square().sum().item(),

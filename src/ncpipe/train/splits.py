@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,10 +27,12 @@ class Split:
         target: str,
         device: torch.device,
         weights: np.ndarray | None = None,
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         self.images = torch.from_numpy(images).to(device)
         self.labels = torch.from_numpy(labels.astype(bool)).to(device)
         targets = labels / labels.sum(1, keepdims=True) if target == "normalised" else labels
+        targets = targets if class_weights is None else targets * np.array(class_weights)
         self.targets = torch.from_numpy(targets.astype(np.float32)).to(device)
         self.weights = None if weights is None else torch.from_numpy(weights).to(device)
 
@@ -63,7 +65,8 @@ def load_split(
         data = replace(data, images=data.images[chosen], label_set=data.label_set[chosen])
     labels = data.label_sets[data.label_set]
     weights = None if factors is None else label_set_weight(data.label_sets, factors)[data.label_set]
-    return Split(data.images, labels, settings["objective"]["target"], device, weights), data
+    objective = settings["objective"]
+    return Split(data.images, labels, objective["target"], device, weights, objective.get("class_weights")), data
 
 
 def label_set_weight(label_sets: np.ndarray, factors: Mapping[LabelSet, float]) -> np.ndarray:

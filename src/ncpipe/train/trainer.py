@@ -40,7 +40,7 @@ class Trainer:
         self.free = network["architecture"] == "ufm"
         self.epochs: int = settings["epochs"]
         self.batch = len(train) if recipe["batch"] == "full" else min(int(recipe["batch"]), len(train))
-        self.lambda_h = float(objective["lambda_h"])
+        self.lambda_h, self.loss = float(objective["lambda_h"]), objective["loss"]
         height, width, channels = train.images.shape[1:]
         torch.manual_seed(settings["seed"])
         backbone = build_backbone(network, (channels, height, width), len(train))
@@ -48,9 +48,10 @@ class Trainer:
             int(backbone.features),  # type: ignore[arg-type]
             train.labels.shape[1],
             bias=objective["bias"],
+            kind=objective.get("classifier", "learned"),
         ).to(device)
         self.backbone = backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        bias = [] if self.classifier.bias is None else [self.classifier.bias]
+        weight, bias = self.classifier.weight, self.classifier.bias
         # The feature penalty is the free features' only decay, and their gradient carries 1/N: hence lr × N.
         self.groups = [
             ParameterGroup(
@@ -58,8 +59,8 @@ class Trainer:
                 weight_decay=0.0 if self.free else float(recipe["weight_decay"]),
                 lr_scale=len(train) if self.free else 1,
             ),
-            ParameterGroup([self.classifier.weight], weight_decay=float(objective["lambda_w"])),
-            ParameterGroup(bias, weight_decay=float(objective["lambda_b"])),
+            ParameterGroup([weight] if weight.requires_grad else [], weight_decay=float(objective["lambda_w"])),
+            ParameterGroup([] if bias is None else [bias], weight_decay=float(objective["lambda_b"])),
         ]
         self.precision: str = recipe.get("precision", "float32")
         self.loss_scale = LossScale(device) if self.precision == "float16" else None
@@ -115,7 +116,7 @@ class Trainer:
         """Take one step on one batch, in the mode that the backbone is in; returns the batch's loss before it."""
         features = self._features(inputs, len(targets))
         lambda_h = self._batch_lambda_h(len(targets))
-        loss = batch_loss(self.classifier(features), features, targets, lambda_h, weights)
+        loss = batch_loss(self.classifier(features), features, targets, lambda_h, weights, self.loss)
         if self.loss_scale is None:
             loss.backward()
             for group in self.groups:
@@ -217,7 +218,7 @@ class Trainer:
                 terms = objective_terms(
                     features, weight, bias, split.targets,
                     lambda_w=objective["lambda_w"], lambda_h=self.lambda_h, lambda_b=objective["lambda_b"],
-                    weights=split.weights,
+                    weights=split.weights, loss=self.loss,
                 )  # fmt: skip
                 values |= {f"objective_{term}": value for term, value in terms.items()}
                 values["objective"] = sum(terms.values())
