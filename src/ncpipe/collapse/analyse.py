@@ -39,13 +39,7 @@ from ncpipe.metrics import (
     weakest_contrast,
     weakest_logits,
 )
-from ncpipe.objective import (
-    Terms,
-    objective_terms,
-    prediction_sigma,
-    radius,
-    softmax,
-)
+from ncpipe.objective import Objective, Terms, objective_terms, prediction_sigma, predictions, radius
 from ncpipe.stores import Array, Store, read_json, write_manifest, write_store
 from ncpipe.synthesis import fit_synthesis, geometry_bound, single_prototypes, tagwise_residuals
 from ncpipe.tables import METRICS, OPTIMUM, SYNTHESIS, write_table
@@ -125,7 +119,7 @@ def optimality_metrics(
     record: Record,
     place: Place,
     terms: Terms,
-    probabilities: np.ndarray,
+    probabilities: np.ndarray | None,
     label_set: np.ndarray,
     theory: Theory,
     reference: ReferenceName,
@@ -140,8 +134,8 @@ def optimality_metrics(
         ``epoch``.
     terms : Terms
         Of (7).
-    probabilities : ndarray, shape (N, K)
-        Predictions.
+    probabilities : ndarray, shape (N, K), or None
+        Predictions; None for losses whose predictions are not one distribution over the classes.
     label_set : ndarray of int, shape (N,)
         Position of each sample's label set in the theory's distribution.
     theory : Theory
@@ -158,11 +152,18 @@ def optimality_metrics(
     record.keep("relative_gap", place, (terms.total - bound) / bound)
     record.compute("gap_reference", place, lambda: terms.total - reference_bound(theory, reference))
     record.compute("excess_relu", place, lambda: terms.total - _reference(theory, "relu").objective)
+    if probabilities is None:
+        record.lack("total_variation", place, _no_distribution(theory.objective))
+        return
     record.compute(
         "total_variation",
         place,
         lambda: total_variation(probabilities, _reference(theory, reference).probabilities, label_set, factors),
     )
+
+
+def _no_distribution(objective: Objective) -> str:
+    return f"predictions of loss {objective.loss} are not one distribution over the classes"
 
 
 def spectral_metrics(
@@ -176,13 +177,18 @@ def spectral_metrics(
     """Record what (20) and (23) say of predictions, averaged within each label set, shape (S, K).
 
     The law (20): σ_{K−1}(F) >= √κ_pool − λ − √(τ_max ε), with √2 λ for features >= 0 and ε the gap to the bound that
-    fits the features; √κ_pool is the same singular value of the targets.
+    fits the features; √κ_pool is the same singular value of the targets. Neither holds for a fixed classifier.
     """
     distribution, settings = theory.distribution, theory.objective
+    record.keep("prediction_sigma", place, prediction_sigma(probabilities, distribution, settings)[-1])
+    if settings.classifier == "etf":
+        for name in ("residual_sigma_max", "prediction_sigma_bound"):
+            record.lack(name, place, "the classifier is fixed: residuals need not obey λ")
+        empty = np.full((distribution.classes, distribution.classes), np.nan)
+        return ResidualSpectrum(empty[0], empty)
     residuals = residual_spectrum(probabilities, distribution, settings)
     record.keep("residual_sigma_max", place, residuals.ratios[0])
-    record.keep("prediction_sigma", place, prediction_sigma(probabilities, distribution, settings)[-1])
-    shares = distribution.multi_hot() / distribution.multiplicity[:, None]
+    shares = settings.targets(distribution) / settings.amplitude(distribution)[:, None]
     root_kappa = prediction_sigma(shares, distribution, settings)[-1]
 
     def bound() -> float:
@@ -239,12 +245,14 @@ def _analyse_epoch(run: OpenRun, theory: Theory, record: Record, epoch: int) -> 
     for split in run.samples:
         at, condensed = {**place, "split": split}, checkpoint.condensed(split)
         geometry_metrics(record, at, condensed, weight, checkpoint.bias)
-        for name in ("error", "score"):
-            record.keep(name, at, checkpoint.scalar(f"{name}_{split}"))
+        record.keep("error", at, checkpoint.scalar(f"error_{split}"))
+        if run.objective.loss == "pal":
+            record.keep("score", at, checkpoint.scalar(f"score_{split}"))
+        else:
+            record.lack("score", at, _no_distribution(run.objective))
         prototypes[split] = condensed.prototypes
-    optimality_metrics(
-        record, place, terms, checkpoint.predictions, train.label_set, theory, run.reference, train.factors
-    )
+    each = checkpoint.predictions if run.objective.loss == "pal" else None
+    optimality_metrics(record, place, terms, each, train.label_set, theory, run.reference, train.factors)
     residuals = spectral_metrics(record, place, checkpoint.mean_predictions, terms.total, theory, run.reference)
     return _Epoch(
         prototypes["train"].astype(np.float32),
@@ -372,9 +380,11 @@ def _stacked(epochs: Sequence[_Epoch]) -> dict[str, Array]:
 
 def _attributes(run: OpenRun, record: Record, last: _Epoch, synthesis: list[dict[str, Any]]) -> dict[str, Any]:
     classes, width = run.samples["train"].distribution.classes, last.prototypes.shape[1]
-    notes = []
-    if width < classes - 1:
-        notes.append(f"feature width {width} < K - 1 = {classes - 1}: the bounds hold but cannot be attained")
+    notes, least = [], classes - (run.objective.least_width == "K - 1")
+    if width < least:
+        notes.append(
+            f"feature width {width} < {run.objective.least_width} = {least}: the bounds hold but cannot be attained"
+        )
     missing = [
         {"ratio": float(ratio), "classes": contrast_classes(direction, run.class_names)}
         for ratio, direction in zip(last.residuals.ratios, last.residuals.directions, strict=True)
@@ -461,8 +471,9 @@ def _analyse_reference(record: Record, theory: Theory, name: ReferenceName) -> N
         optimum.weight, optimum.bias, optimum.prototypes, label_set=everyone, multi_hot=distribution.multi_hot(),
         objective=theory.objective, sample_weights=distribution.weights,
     )  # fmt: skip
-    probabilities = softmax(optimum.prototypes @ optimum.weight.T + optimum.bias)
-    optimality_metrics(record, place, terms, probabilities, everyone, theory, name)
+    probabilities = predictions(optimum.prototypes @ optimum.weight.T + optimum.bias, theory.objective.loss)
+    each = probabilities if theory.objective.loss == "pal" else None
+    optimality_metrics(record, place, terms, each, everyone, theory, name)
     spectral_metrics(record, place, probabilities, terms.total, theory, name)
 
 

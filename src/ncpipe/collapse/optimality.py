@@ -17,7 +17,8 @@ def total_variation(
 ) -> float:
     """Root mean square, over samples, of the total variation between predictions and the optimum's.
 
-    A gap ε bounds it by sqrt(ε / 2) for normalised targets (theory.md §2, "what a gap means").
+    A gap ε bounds it by sqrt(ε / 2) for normalised targets (theory.md §2, "what a gap means"). Defined for
+    pick-all-labels, whose predictions are one distribution over the classes.
 
     Parameters
     ----------
@@ -39,7 +40,8 @@ class ResidualSpectrum:
     Parameters
     ----------
     ratios : ndarray, shape (K,)
-        Descending; the last is 0, since residuals sum to 0 over classes.
+        Descending; the last is 0 for pick-all-labels, whose residuals sum to 0 over classes; NaN for a fixed
+        classifier.
     directions : ndarray, shape (K, K)
         Unit rows in class space, one for each ratio.
     """
@@ -56,7 +58,7 @@ def residual_spectrum(
     Parameters
     ----------
     probabilities : ndarray, shape (S, K)
-        Softmax averaged over the samples of each label set.
+        Predictions averaged over the samples of each label set.
     """
     residuals = residual_matrix(probabilities, distribution, objective)  # (S, K)
     classes = distribution.classes
@@ -95,7 +97,7 @@ class GapSplit:
     Parameters
     ----------
     classifier : float
-        What a better W and b would gain on the features as they are.
+        What a better W and b (b alone, where W is fixed) would gain on the features as they are.
     scatter : float
         What collapsing each label set onto its prototype would gain then.
     prototypes : float

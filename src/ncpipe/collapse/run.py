@@ -25,7 +25,8 @@ from ncpipe.objective import (
     network_logits,
     network_terms,
     objective_terms,
-    softmax,
+    predictions,
+    simplex_etf,
 )
 from ncpipe.refit import Refit, refit_classifier
 from ncpipe.stores import Store, read_json
@@ -130,7 +131,7 @@ class Checkpoint(Protocol):
 
     @property
     def predictions(self) -> np.ndarray:
-        """Softmax of each training sample, shape (N, K)."""
+        """Predictions of each training sample, shape (N, K)."""
 
     @property
     def mean_predictions(self) -> np.ndarray:
@@ -181,8 +182,8 @@ class FeatureCheckpoint(_Stored):
 
     @cached_property
     def predictions(self) -> np.ndarray:
-        """Softmax of each training sample, shape (N, K)."""
-        return softmax(network_logits(self.weight, self.bias, self.array("features_train")))
+        """Predictions of each training sample, shape (N, K)."""
+        return predictions(network_logits(self.weight, self.bias, self.array("features_train")), self.objective.loss)
 
     @property
     def mean_predictions(self) -> np.ndarray:
@@ -223,7 +224,7 @@ class MomentCheckpoint(_Stored):
 
     @property
     def predictions(self) -> np.ndarray:
-        """Softmax of each training sample, shape (N, K), as far as 16 bits hold it."""
+        """Softmax of each training sample, shape (N, K), as far as 16 bits hold it; kept for pick-all-labels only."""
         return unpack_predictions(self.array("predictions_train"))
 
     @property
@@ -293,12 +294,15 @@ class OpenRun:
         Raises
         ------
         InputError
-            If values are not finite, features are negative where they cannot be, or the objective that training
-            recorded is not that of these features and labels.
+            If values are not finite, features are negative where they cannot be, a fixed classifier is not the fixed
+            one, or the objective that training recorded is not that of these features and labels.
         """
         data = self.store.epoch(epoch)
         for name in ("classifier_weight", "classifier_bias"):
             self._check_values(epoch, name, data[name].to_numpy())
+        weight = data["classifier_weight"].to_numpy()
+        if self.objective.classifier == "etf" and not np.array_equal(weight, simplex_etf(*weight.shape)):
+            raise InputError(f"{self.store.path}: epoch {epoch}, array classifier_weight: not the fixed simplex ETF")
         for split, samples in self.samples.items():
             name = f"features_{split}" if f"features_{split}" in data else f"prototypes_{split}"
             values = data[name].to_numpy()

@@ -13,7 +13,7 @@ import numpy as np
 
 from ncpipe.config import DEFAULT_FEATURES
 from ncpipe.moments import group_means, groups, moments, pack_predictions
-from ncpipe.objective import Objective, network_logits, softmax
+from ncpipe.objective import Objective, network_logits, predictions
 from ncpipe.refit import refit_classifier
 from ncpipe.stores import EpochArray
 
@@ -67,7 +67,6 @@ class Keep:
         }
         if split == "train":
             arrays |= {
-                "predictions_train": array(("train_sample", "class"), "predictions in 65535ths", "uint16"),
                 "prediction_means_train": array(("label_set", "class"), "mean prediction of each label set"),
                 "refit_weight": array(("class", "feature"), "best classifier on the last epoch's features"),
                 "refit_bias": array(("class",), "its bias"),
@@ -75,6 +74,8 @@ class Keep:
                 "refit_gain": array((), "what it gains over the network's own"),
                 "refit_slack": array((), "certified inexactness of that"),
             }
+        if split == "train" and self.objective.loss == "pal":  # for the total variation, which other losses have not
+            arrays["predictions_train"] = array(("train_sample", "class"), "predictions in 65535ths", "uint16")
         return arrays
 
     def values(self, epoch: int, checkpoint: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -95,8 +96,9 @@ class Keep:
                 f"scatter_{split}": scatter,
             }
         weight, bias, features = (checkpoint[n] for n in ("classifier_weight", "classifier_bias", "features_train"))
-        probabilities = softmax(network_logits(weight, bias, features))
-        kept["predictions_train"] = pack_predictions(probabilities)
+        probabilities = predictions(network_logits(weight, bias, features), self.objective.loss)
+        if self.objective.loss == "pal":
+            kept["predictions_train"] = pack_predictions(probabilities)
         kept["prediction_means_train"] = group_means(probabilities, groups(self.label_set["train"], sets))
         return kept | self._refit(weight, bias, features, last=epoch == self.last)
 
