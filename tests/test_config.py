@@ -29,7 +29,9 @@ from ncpipe.config import (
     check,
     checkpoint_epochs,
     data_spec,
+    feature_width,
     load_config,
+    objective_entry,
     plan_runs,
     plan_studies,
     run_epochs,
@@ -214,8 +216,49 @@ SINGLE_FAULTS = {
     ),
     "misspelt sampling": (
         [("settings", "step-0.1", "samplings", "max_kappa")],
-        ["settings.step-0.1.samplings: unknown key; did you mean 'sampling'? allowed: profile, ratio, counts, budget, "
-         "sampling, cap"],
+        ["settings.step-0.1.samplings: unknown key; did you mean 'sampling'? allowed: profile, ratio, counts, total, "
+         "budget, sampling, cap"],
+    ),
+    "a total that a profile does not use": (
+        [("settings", "balanced", "total", "fixed")],
+        ["settings.balanced.total: found 'fixed' (text); profile balanced does not use it, remove the key"],
+    ),
+    "unknown loss": (
+        [("objectives", "pal", "loss", "bse")],
+        ["objectives.pal.loss: found 'bse' (text); did you mean 'mse'? allowed: pal, bce, mse"],
+    ),
+    "binary cross-entropy of shares": (
+        [("objectives", "pal", "loss", "bce"), ("studies", ...)],
+        ["objectives.pal.target: found 'normalised'; loss bce takes the labels as they are, allowed: raw"],
+    ),
+    "class weights of another loss": (
+        [("objectives", "pal", "loss", "mse"), ("objectives", "pal", "class_weights", "balanced"), ("studies", ...)],
+        ["objectives.pal.class_weights: found 'balanced' (text); loss mse does not use them, remove the key"],
+    ),
+    "class weights that are none": (
+        [("objectives", "pal", "class_weights", [1, 0, "2"]), ("studies", ...)],
+        ["objectives.pal.class_weights[1]: found 0; allowed: a number > 0",
+         "objectives.pal.class_weights[2]: found '2' (text); allowed: a number > 0"],
+    ),
+    "class weights of other classes": (
+        [("objectives", "pal", "class_weights", [1.0, 2.0]), ("studies", ...)],
+        ["objectives.pal.class_weights: found 2 numbers; mlab_digits has 10 classes, allowed: one number > 0 for each"],
+    ),
+    "balanced weights of a class without samples": (
+        [("objectives", "pal", "class_weights", "balanced"), ("studies", ...),
+         ("settings", "step-0.1", {"profile": "explicit", "counts": {"0": 3, "1+2": 4}})],
+        ["objectives.pal.class_weights: found 'balanced'; class 3 has no sample in setting step-0.1 of mlab_digits, "
+         "allowed: a list, or samples of every class"],
+    ),
+    "a fixed classifier with too few features": (
+        [("objectives", "pal", "classifier", "etf"), ("networks", "cnn", "width", 2), ("studies", ...)],
+        ["networks.cnn: found feature width 8 with objective pal, whose classifier is a simplex ETF; mlab_digits has "
+         "10 classes, allowed: a feature width of 10 or more"],
+    ),
+    "studies of another objective": (
+        [("objectives", "pal", "classifier", "etf")],
+        ["studies.objective: found 'pal'; allowed: an objective with loss pal, without class_weights, its classifier "
+         "learned"],
     ),
     "cap of nothing": (
         [("settings", "step-0.1", "cap", 2)],
@@ -646,6 +689,54 @@ def test_uniform_puts_every_class_at_the_ratio() -> None:
     assert counts["0+1"] == 20
 
 
+def test_a_fixed_total_keeps_the_shares_of_the_balanced_data_set() -> None:
+    """The fixed-N twin, shrunk: its shares, with no more samples than the data set has."""
+    dataset = {**DIGITS, "train_counts": [100, 20, 10]}
+    for profile, ratio, share in (("step", 0.2, 0.6), ("uniform", 0.5, 0.5), ("step", 0.1, 0.55)):
+        natural = setting_counts(dataset, {"profile": profile, "ratio": ratio})
+        fixed = setting_counts(dataset, {"profile": profile, "ratio": ratio, "total": "fixed"})
+        assert {k: n for k, n in fixed.items() if len(k) == 1} == {k: n for k, n in natural.items() if len(k) == 1}
+        assert fixed["0+1"] == fixed["8+9"] == pytest.approx(20 * share)
+        assert fixed["0+1+2"] == math.floor(10 * share + 0.5)
+        alone = sum(n for k, n in fixed.items() if len(k) == 1)
+        assert alone / (alone + 45 * fixed["0+1"]) == pytest.approx(1000 / 1900, rel=1e-12)
+    without = {**DIGITS, "train_counts": [0, 20]}
+    assert setting_counts(without, {"profile": "step", "ratio": 0.2, "total": "fixed"})["0+1"] == 20
+
+
+def test_balanced_weights_give_every_class_the_same_part_of_the_loss() -> None:
+    for target in ("normalised", "raw"):
+        config = changed(("objectives", "pal", "class_weights", "balanced"), ("objectives", "pal", "target", target))
+        entry = objective_entry(config, "mlab_digits", "step-0.2", "pal")
+        mass, total = [0.0] * 10, 0.0
+        for name, count in setting_counts(config["datasets"]["mlab_digits"], config["settings"]["step-0.2"]).items():
+            members = [int(k) for k in name.split("+")]
+            for k in members:
+                part = count / (len(members) if target == "normalised" else 1)
+                mass[k], total = mass[k] + part * entry["class_weights"][k], total + part
+        assert mass == pytest.approx([total / 10] * 10, rel=1e-12)
+        assert config["objectives"]["pal"]["class_weights"] == "balanced"
+
+
+def test_an_objective_of_defaults_is_the_entry_of_before() -> None:
+    """So finished runs stay valid."""
+    config = changed(("objectives", "pal", "classifier", "learned"))
+    entry = objective_entry(config, "mlab_digits", "balanced", "pal")
+    assert entry == objective_entry(DEFAULT, "mlab_digits", "balanced", "pal") == DEFAULT["objectives"]["pal"]
+
+
+@pytest.mark.parametrize(
+    ("network", "width"),
+    [({"architecture": "cnn", "width": 2}, 8), ({"architecture": "resnet18", "width": 1}, 8),
+     ({"architecture": "resnet50", "width": 1}, 32), ({"architecture": "vgg16", "width": 1}, 8),
+     ({"architecture": "mlp", "hidden": [3], "features": 5}, 5)],
+)  # fmt: skip
+def test_the_feature_width_is_that_of_the_network(network: dict, width: int) -> None:
+    from ncpipe.train.networks import build_backbone
+
+    assert feature_width(network) == width == build_backbone(network, (1, 32, 32), 4).features
+
+
 @pytest.mark.parametrize(
     ("count", "ratio", "rounded"),
     [(10, 0.25, 3), (10, 0.35, 4), (10, 0.34, 3), (10, 0.05, 1), (10, 0.01, 1), (3, 0.5, 2)],
@@ -921,6 +1012,8 @@ def test_documented_defaults_are_the_defaults() -> None:
     assert documented["folder"] == "null"
     assert documented["budget"] == "epochs"
     assert documented["sampling"] == "natural"
+    assert documented["total"].startswith("natural;")
+    assert documented["classifier"] == "learned"
     assert setting_sampling({"profile": "balanced"}) is None
     assert documented["feature_penalty"] == DEFAULT_FEATURE_PENALTY
     for key, value in DEFAULT_ARITHMETIC.items():

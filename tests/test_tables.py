@@ -119,7 +119,7 @@ def test_over_seeds_counts_the_values_that_exist():
         ({"profile": "step", "ratio": 0.2}, "step r = 0.2", True, False),
         ({"profile": "step", "ratio": 1.0}, "step r = 1", False, False),
         ({"profile": "step", "ratio": 0.1, "budget": "steps"}, "step r = 0.1, equal steps", False, True),
-        ({"profile": "step", "ratio": 0.1, "total": "fixed"}, "step r = 0.1, fixed N", False, True),
+        ({"profile": "step", "ratio": 0.1, "total": "fixed"}, "step r = 0.1, fixed shares", False, True),
         ({"profile": "step", "ratio": 0.1, "sampling": "natural"}, "step r = 0.1", True, False),
         ({"profile": "step", "ratio": 0.1, "sampling": "max_kappa"}, "step r = 0.1, max-κ weights, cap 2", False, True),
         (

@@ -635,13 +635,13 @@ def setting_counts(dataset: Mapping[str, Any], setting: Mapping[str, Any]) -> di
         "exponential": lambda k: ratio ** (k / (classes - 1)),
         "uniform": lambda k: ratio,
     }[setting["profile"]]
-    others = 1.0
+    scaled = {s: max(1, math.floor(n * share(s[0]) + 0.5)) if len(s) == 1 else n for s, n in counts.items()}
     if setting.get("total", "natural") == "fixed" and dataset["train_counts"][0]:
-        others = sum(share(k) for k in range(classes)) / classes
-    return {
-        label_set_name(s): max(1, math.floor(n * (share(s[0]) if len(s) == 1 else others) + 0.5))
-        for s, n in counts.items()
-    }
+        left, whole = (sum(n for s, n in c.items() if len(s) == 1) for c in (scaled, counts))
+        # In whole numbers, since a half must be rounded up.
+        others = {s: max(1, (2 * n * left + whole) // (2 * whole)) for s, n in counts.items() if len(s) > 1}
+        scaled |= others
+    return {label_set_name(s): n for s, n in scaled.items()}
 
 
 def setting_sampling(setting: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -79,7 +79,7 @@ class Setting:
     budget : {"epochs", "steps"}
         Whether training gets the epochs, or as many steps as the balanced setting.
     total : {"natural", "fixed"}
-        Whether downsampling reduces the number of samples.
+        Whether the other multiplicities keep their counts or, "fixed", their shares of the balanced setting.
     sampling : {"natural", "class_balanced", "effective_number", "max_kappa"}
         Weights of the label sets in training.
     cap : float or None
@@ -119,7 +119,7 @@ class Setting:
 
     @property
     def controlled(self) -> bool:
-        """Whether the setting changes more than imbalance: equal steps, a fixed number of samples, weights."""
+        """Whether the setting changes more than imbalance: equal steps, fixed shares of multiplicities, weights."""
         return self.budget == "steps" or self.total == "fixed" or self.sampling != "natural"
 
     @property
@@ -133,7 +133,7 @@ class Setting:
         named = {"balanced": "balanced", "explicit": self.name}
         parts = [named.get(self.profile, f"{self.profile} r = {self.ratio:g}")]
         parts += ["equal steps"] if self.budget == "steps" else []
-        parts += ["fixed N"] if self.total == "fixed" else []
+        parts += ["fixed shares"] if self.total == "fixed" else []
         parts += [SAMPLING_LABELS[self.sampling]] if self.sampling != "natural" else []
         parts += [f"cap {self.cap:g}"] if self.cap is not None else []
         return ", ".join(parts)

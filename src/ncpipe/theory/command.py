@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 EXIT_NOT_CERTIFIED = 3
 
 _BIASES = ("none", "penalised", "free")
+_LOSSES = ("pal", "bce", "mse")
+_CLASSIFIERS = ("learned", "etf")
 _PAIRS = ("complete", "matching", "bipartite", "random", "correlated")
 _SCHEMES = ("class_balanced", "inverse_frequency", "effective_number")
 _PLOTS = (".png", ".svg", ".pdf")
@@ -66,6 +68,9 @@ def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     optimum.add_argument("--bias", default="none", metavar="MODE", help="none, penalised or free (default: none)")
     optimum.add_argument("--lambda-b", metavar="X", help="penalty on the bias, > 0, for --bias penalised")
     _add_target(optimum)
+    optimum.add_argument("--loss", default="pal", metavar="NAME", help="pal, bce (with --raw) or mse (default: pal)")
+    optimum.add_argument("--class-weights", metavar="C", help="of pal: balanced, or a number for each class: 1,2.5,...")
+    optimum.add_argument("--classifier", default="learned", metavar="KIND", help="learned or etf, a fixed simplex ETF")
     optimum.add_argument("--relu", action="store_true", help="features h >= 0, as after a ReLU (9a)")
     optimum.add_argument("--rtol", default="1e-6", metavar="X", help="relative gap to certify (default: 1e-6)")
     _add_output(optimum, "classifier, prototypes, logits and the dual point")
@@ -247,14 +252,21 @@ def _against(sides: Sequence[Sequence[str]]) -> str:
 def _optimum(options: argparse.Namespace) -> int:
     import numpy as np
 
+    from ncpipe.errors import InputError
     from ncpipe.objective import radius
     from ncpipe.theory.laws import margin_laws
     from ncpipe.theory.optimum import solve
     from ncpipe.theory.relu import ReluOptimum, solve_relu
 
     _check_outputs(options)
-    objective, rtol = _objective(options), _number("--rtol", options.rtol)
+    rtol = _number("--rtol", options.rtol)
+    plain = _objective(options)
+    if options.plot is not None and (options.class_weights is not None or plain.variant):
+        raise InputError(
+            "--plot: draws (20) and (21) for loss pal without class weights, with a learned classifier only"
+        )
     distribution = _read_small(options)
+    objective = _weigh_classes(plain, options, distribution)
     started = time.perf_counter()
     found: Optimum | ReluOptimum
     with _ticking("optimum"):
@@ -279,9 +291,9 @@ def _optimum(options: argparse.Namespace) -> int:
         print(_title(options.file, distribution))
         print(f"{_describe(objective)}{', features h >= 0' if options.relu else ''}")
         print()
-        print(_optimum_table(payload, distribution, rtol))
+        print(_optimum_table(payload, distribution, objective, rtol))
         print()
-        print(_margin_table(margins, found.probabilities, distribution))
+        print(_margin_table(margins, found.probabilities, distribution, objective))
     if options.out is not None:
         arrays = {name: value for name, value in vars(found).items() if isinstance(value, np.ndarray)}
         _write(options.out, payload, {**_distribution_values(distribution), **arrays})
@@ -304,22 +316,58 @@ def _objective(options: argparse.Namespace) -> Objective:
         raise InputError(f"--bias: found {options.bias!r}; allowed are {', '.join(_BIASES)}")
     if options.lambda_b is not None and options.bias != "penalised":
         raise InputError(f"--lambda-b: found with --bias {options.bias}; allowed with --bias penalised only")
+    for flag, found, allowed in (("--loss", options.loss, _LOSSES), ("--classifier", options.classifier, _CLASSIFIERS)):
+        if found not in allowed:
+            raise InputError(f"{flag}: found {found!r}; allowed are {', '.join(allowed)}")
+    if options.loss == "bce" and not options.raw:
+        raise InputError("--loss: found bce; it takes the labels as they are, allowed with --raw")
+    if options.loss != "pal" and options.class_weights is not None:
+        raise InputError(f"--class-weights: found with --loss {options.loss}; allowed with --loss pal only")
     return Objective(
         target=_target(options),
         lambda_w=_number("--lambda-w", options.lambda_w),
         lambda_h=_number("--lambda-h", options.lambda_h),
         lambda_b=_number("--lambda-b", options.lambda_b) if options.bias == "penalised" else 0.0,
         use_bias=options.bias != "none",
+        loss=options.loss,
+        classifier=options.classifier,
     )
+
+
+def _weigh_classes(objective: Objective, options: argparse.Namespace, distribution: LabelDistribution) -> Objective:
+    """The objective with the class weights that were asked for."""
+    from dataclasses import replace
+
+    from ncpipe.config import balanced_class_weights
+    from ncpipe.errors import InputError
+
+    if options.class_weights is None:
+        return objective
+    if options.class_weights == "balanced":
+        mass = distribution.counts @ objective.targets(distribution)
+        if not mass.all():
+            unseen = distribution.class_names[int(mass.argmin())]
+            raise InputError(f"--class-weights: found balanced; class {unseen} has no sample, allowed: a list")
+        return replace(objective, class_weights=tuple(balanced_class_weights(mass.tolist())))
+    weights = tuple(_number("--class-weights", part) for part in options.class_weights.split(","))
+    if len(weights) != distribution.classes:
+        raise InputError(
+            f"--class-weights: found {len(weights)} numbers; allowed is one for each of the {distribution.classes} "
+            f"classes"
+        )
+    return replace(objective, class_weights=weights)
 
 
 def _describe(objective: Objective) -> str:
     bias = {"none": "no bias", "free": "a free bias"}.get(objective.bias, f"a bias with λ_b = {objective.lambda_b:g}")
     penalties = f"λ_W = {objective.lambda_w:g}, λ_H = {objective.lambda_h:g}, λ = {objective.lam:.4g}"
-    return f"{objective.target} target, {penalties}, {bias}"
+    variant = f"{objective.variant}, " if objective.variant else ""
+    return f"{variant}{objective.target} target, {penalties}, {bias}"
 
 
-def _optimum_table(payload: Mapping[str, Any], distribution: LabelDistribution, rtol: float) -> str:
+def _optimum_table(
+    payload: Mapping[str, Any], distribution: LabelDistribution, objective: Objective, rtol: float
+) -> str:
     verdict = "certified" if payload["certified"] else "NOT certified"
     rows = [
         ["objective", f"{payload['objective']:.12g}"],
@@ -327,21 +375,28 @@ def _optimum_table(payload: Mapping[str, Any], distribution: LabelDistribution, 
         ["relative gap", f"{payload['relative_gap']:.2g}", f"{verdict}, {rtol:g} asked for"],
     ]
     if payload["rank"] is not None:
-        rows.append(["rank", str(payload["rank"]), f"of {distribution.classes - 1}"])
+        most = distribution.classes - (objective.loss == "pal" or objective.classifier == "etf")
+        rows.append(["rank", str(payload["rank"]), f"of {most}"])
         rows.append(["iterations", str(payload["iterations"])])
     rows.append(["seconds", f"{payload['seconds']:.2f}"])
     return _table([[*row, ""][:3] for row in rows], left=(0, 2))
 
 
 def _margin_table(
-    margins: tuple[np.ndarray, np.ndarray], probabilities: np.ndarray, distribution: LabelDistribution
+    margins: tuple[np.ndarray, np.ndarray],
+    probabilities: np.ndarray,
+    distribution: LabelDistribution,
+    objective: Objective,
 ) -> str:
     """The label sets that the optimum separates least."""
     import numpy as np
 
     margin, least = margins
     mass = (probabilities * distribution.multi_hot()).sum(axis=1)
-    rows = [["label set", "samples", "smallest margin", "at least (21)", "probability of its classes"]]
+    title = "probability of its classes"
+    if objective.loss != "pal":
+        mass, title = mass / distribution.multiplicity, "mean prediction of its classes"
+    rows = [["label set", "samples", "smallest margin", "at least (21)", title]]
     for s in np.argsort(margin, kind="stable")[:_SETS_SHOWN]:
         sides = (f"{value:.4g}" if np.isfinite(value) else "" for value in (margin[s], least[s]))
         rows.append([_set_name(distribution, s), f"{distribution.counts[s]:,.10g}", *sides, f"{mass[s]:.4f}"])

@@ -53,7 +53,7 @@ class FixedMinimum:
 
 
 def solve_fixed(distribution: LabelDistribution, objective: Objective, *, nonnegative: bool = False) -> FixedMinimum:
-    """Minimise (7) over bias and features of any width >= K, h >= 0 with `nonnegative`.
+    """Minimise (7) over bias and features of any width >= K, h >= 0 with `nonnegative`; certified by (9b).
 
     Parameters
     ----------
