@@ -46,6 +46,7 @@ def theory(setting="balanced", *, delta=0.0, ratio=0.95, right=0.9, residual=0.0
                 "label_sets": [[0], [1], [2], [0, 1], [0, 2], [1, 2]],
                 "counts": list(counts),
             },
+            "objective": {"target": "raw", "lambda_w": 0.1, "lambda_h": 0.1, "lambda_b": 0.0, "bias": False},
             "bound": {"value": ratio * 0.5, "ratio": ratio},
             "optimum": {"objective": 0.5, "certified": True},
             "laws": {"spectral": [{"multiplicity": None, "left": 1.0, "right": right, "tightness": right}]},
@@ -277,6 +278,25 @@ def test_claim_3_in_networks_needs_the_predictions_spectrum():
     verdict = claims.claim_3(tables(metrics=rows, theory_results=theory()), "networks")
     assert verdict.verdict == "undecided"
     assert "lacks" in verdict.reason
+
+
+@pytest.mark.parametrize("entry", [{"loss": "bce"}, {"class_weights": [1.0, 2.0, 1.0]}, {"classifier": "etf"}])
+def test_an_objective_that_claim_3_is_not_stated_for_is_shown_and_decides_nothing(entry):
+    results = theory()
+    other = {**results["digits", "balanced", "pal"], "bound": {"value": None, "ratio": None, "reason": "not stated"}}
+    other["objective"] = {**other["objective"], **entry}
+    other["laws"] = {"spectral": []}
+    results["digits", "balanced", "other"] = other
+    rows = metric("objective", 0.5 + 0.001 * WOBBLE) + sigma(1.0 + 0.01 * WOBBLE)
+    rows += metric("objective", 9.0 + WOBBLE, network="mlp")
+    rows += [(*r[:2], "mlp", *r[3:-1], np.nan) for r in sigma(WOBBLE)]
+    whole = replace(tables(metrics=rows, theory_results=results), objectives={"cnn": "pal", "mlp": "other"})
+    for where in ("optimum", "networks"):
+        verdict = claims.claim_3(whole, where)
+        assert verdict.verdict == "supported"
+        spared = [e for e in verdict.evidence if not e.decides]
+        assert spared
+        assert all("other" in e.subject or "mlp" in e.subject for e in spared)
 
 
 def test_claim_3_without_theory():

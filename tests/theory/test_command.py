@@ -18,6 +18,8 @@ from ncpipe.labels import LabelDistribution
 from ncpipe.objective import Objective, dual_bound
 from ncpipe.readers import read_labels
 from ncpipe.theory import command
+from ncpipe.theory.optimum import solve
+from ncpipe.theory.relu import solve_relu
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "multilabel"
 ROWS = "ant,bee,cat,doe\n" + "1,0,0,0\n" * 5 + "0,1,0,0\n" * 4 + "0,0,1,0\n" * 3 + "0,0,0,1\n" * 3
@@ -149,6 +151,44 @@ def test_every_mode_is_certified(bias, labels, capsys):
         assert payload["objective"] >= run_json(capsys, "optimum", labels, *PENALTIES)["objective"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "entry"),
+    [
+        (("--loss", "bce", "--raw"), {"target": "raw", "loss": "bce"}),
+        (("--loss", "mse"), {"target": "normalised", "loss": "mse"}),
+        (("--class-weights", "1,2,0.5,3"), {"target": "normalised", "class_weights": (1.0, 2.0, 0.5, 3.0)}),
+        (("--classifier", "etf"), {"target": "normalised", "classifier": "etf"}),
+        (("--classifier", "etf", "--loss", "bce", "--raw"), {"target": "raw", "loss": "bce", "classifier": "etf"}),
+    ],
+)
+@pytest.mark.parametrize("relu", [False, True])
+def test_other_objectives_are_the_ones_of_the_theory(arguments, entry, relu, labels, capsys):
+    arguments = (*arguments, "--bias", "penalised", "--lambda-b", "0.01", *(("--relu",) if relu else ()))
+    payload = run_json(capsys, "optimum", labels, *PENALTIES, "--rtol", "1e-5", *arguments)
+    objective = Objective(lambda_w=0.01, lambda_h=0.05, lambda_b=0.01, **entry)
+    expected = (solve_relu if relu else solve)(read_labels(labels), objective)
+    assert payload["certified"]
+    assert payload["objective"] == pytest.approx(expected.objective, rel=1e-9)
+    assert main(["optimum", str(labels), *PENALTIES, "--rtol", "1e-5", *arguments]) == 0
+    table = capsys.readouterr().out
+    assert objective.variant in table
+    assert ("mean prediction of its classes" in table) == (objective.loss != "pal")
+
+
+def test_balanced_class_weights_follow_the_targets(labels, capsys):
+    mass = read_labels(labels).counts @ read_labels(labels).targets("normalised")
+    weights = ",".join(repr(float(mass.sum() / (4 * m))) for m in mass)
+    balanced, given = (
+        run_json(capsys, "optimum", labels, *PENALTIES, "--class-weights", w)["objective"]
+        for w in ("balanced", weights)
+    )
+    assert balanced == pytest.approx(given, rel=1e-12)
+    never = labels.with_name("never.csv")
+    never.write_text("ant,bee,cat\n1,0,0\n0,1,0\n")
+    assert main(["optimum", str(never), *PENALTIES, "--class-weights", "balanced"]) == 2
+    assert "class cat has no sample" in capsys.readouterr().err
+
+
 def test_an_uncertified_optimum_says_what_was_reached(labels, capsys):
     assert main(["optimum", str(labels), *PENALTIES, "--rtol", "1e-18", "--json"]) == command.EXIT_NOT_CERTIFIED == 3
     captured = capsys.readouterr()
@@ -252,6 +292,16 @@ BAD_FLAGS = [
     (("optimum", *PENALTIES, "--bias", "maybe"), "--bias: found 'maybe'; allowed are none, penalised, free"),
     (("optimum", *PENALTIES, "--bias", "penalised"), "--lambda-b: missing; allowed is a number > 0"),
     (("optimum", *PENALTIES, "--lambda-b", "1"), "--lambda-b: found with --bias none; allowed with --bias penalised"),
+    (("optimum", *PENALTIES, "--loss", "hinge"), "--loss: found 'hinge'; allowed are pal, bce, mse"),
+    (
+        ("optimum", *PENALTIES, "--loss", "bce"),
+        "--loss: found bce; it takes the labels as they are",
+    ),
+    (("optimum", *PENALTIES, "--classifier", "fixed"), "--classifier: found 'fixed'; allowed are learned, etf"),
+    (("optimum", *PENALTIES, "--class-weights", "1,2"), "--class-weights: found 2 numbers; allowed is one for each of"),
+    (("optimum", *PENALTIES, "--class-weights", "1,2,0,1"), "--class-weights: found 0; allowed is a number > 0"),
+    (("optimum", *PENALTIES, "--loss", "mse", "--class-weights", "balanced"), "--class-weights: found with --loss mse"),
+    (("optimum", *PENALTIES, "--loss", "mse", "--plot", "a.png"), "--plot: draws (20) and (21) for loss pal"),
     (("spectrum", "--out", "a.txt"), "--out: found suffix '.txt'; allowed are .json, .npz"),
     (("spectrum", "--plot", "a.jpg"), "--plot: found suffix '.jpg'; allowed are .png, .svg, .pdf"),
     (("spectrum", "--labels", "x"), "--labels: found x; allowed is a whole number"),

@@ -14,7 +14,11 @@ rule report_claims:
         synthesis=rules.collapse_tables.output.synthesis,
         theory=THEORY,
         modules=package_modules(
-            "report/claims.py", "report/evidence.py", "tables.py", "statistics.py"
+            "report/claims.py",
+            "report/evidence.py",
+            "objective.py",
+            "tables.py",
+            "statistics.py",
         ),
     output:
         json=f"{RESULTS}/report/claims.json",

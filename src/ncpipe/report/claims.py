@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ncpipe.objective import Objective
 from ncpipe.report.evidence import (
     UNCERTIFIED,
     Cell,
@@ -480,7 +481,8 @@ def _bound_at_optimum(subject: str, payload: Mapping[str, Any]) -> list[Evidence
     bound, objective = payload["bound"], float(payload["optimum"]["objective"])
     statistic = "bound (10) / optimum"
     if bound["value"] is None or bound["ratio"] is None:
-        evidence = [Evidence(subject, statistic, None, reason=bound.get("reason") or "the bound is not available")]
+        reason = bound.get("reason") or "the bound is not available"
+        evidence = [Evidence(subject, statistic, None, decides=_plain(payload), reason=reason)]
     else:
         ratio = float(bound["ratio"])
         # Above the value it bounds it would be wrong, far below it says nothing: the nearer of the two is its room.
@@ -508,12 +510,19 @@ def _bound_at_optimum(subject: str, payload: Mapping[str, Any]) -> list[Evidence
     return evidence
 
 
+def _plain(payload: Mapping[str, Any]) -> bool:
+    """Whether the objective is the one that (10) is stated for; what it says of others decides nothing."""
+    return not Objective.from_config(payload["objective"]).variant
+
+
 def _bound_in_networks(tables: Tables) -> list[Evidence]:
-    ratios, laws = [], []
+    ratios, laws, others = [], [], set()
     left, right = _final(tables, "prediction_sigma"), _final(tables, "prediction_sigma_bound")
     for (dataset, network, setting), objective in _final(tables, "objective").items():
         subject = f"{dataset}, {tables.label(setting)}, {network}"
         payload = tables.theory.get((dataset, setting, tables.objectives.get(network, "")))
+        if payload is not None and not _plain(payload):
+            others.add(subject)
         if payload is None or payload["bound"]["value"] is None:
             missing = "no theory for its objective" if payload is None else "the bound is not available"
             ratios.append(Cell(subject, "bound (10) / objective", np.empty(0), missing))
@@ -528,18 +537,19 @@ def _bound_in_networks(tables: Tables) -> list[Evidence]:
             missing = "the table lacks σ_{K-1} of the predictions"
             laws.append(Cell(subject, "spectral law (20), left - right", np.empty(0), missing))
     informative = lies_above(ratios, above=INFORMATIVE, below=INFORMATIVE)
-    return [
+    evidence = [
         *(_unless_violated(e, 1 - c.samples) for e, c in zip(informative, ratios, strict=True)),
         *(
             _unless_violated(e, c.samples)
             for e, c in zip(lies_above(laws, above=-np.inf, below=-np.inf), laws, strict=True)
         ),
     ]
+    return [replace(e, decides=False) if e.subject in others and e.verdict == "undecided" else e for e in evidence]
 
 
 def _unless_violated(entry: Evidence, slack: np.ndarray) -> Evidence:
     """A proven inequality that fails in a single run is contradicted, whatever the mean over runs says."""
-    if len(slack) and np.nanmin(slack) < -ROUNDING:
+    if np.isfinite(slack).any() and np.nanmin(slack) < -ROUNDING:
         worst = number(np.nanmin(slack))
         return replace(entry, verdict="contradicted", slack=worst, decides=True, reason="violated in a run")
     return entry
