@@ -29,7 +29,6 @@ from ncpipe.config import (
     check,
     checkpoint_epochs,
     data_spec,
-    feature_width,
     load_config,
     objective_entry,
     plan_runs,
@@ -723,18 +722,6 @@ def test_an_objective_of_defaults_is_the_entry_of_before() -> None:
     config = changed(("objectives", "pal", "classifier", "learned"))
     entry = objective_entry(config, "mlab_digits", "balanced", "pal")
     assert entry == objective_entry(DEFAULT, "mlab_digits", "balanced", "pal") == DEFAULT["objectives"]["pal"]
-
-
-@pytest.mark.parametrize(
-    ("network", "width"),
-    [({"architecture": "cnn", "width": 2}, 8), ({"architecture": "resnet18", "width": 1}, 8),
-     ({"architecture": "resnet50", "width": 1}, 32), ({"architecture": "vgg16", "width": 1}, 8),
-     ({"architecture": "mlp", "hidden": [3], "features": 5}, 5)],
-)  # fmt: skip
-def test_the_feature_width_is_that_of_the_network(network: dict, width: int) -> None:
-    from ncpipe.train.networks import build_backbone
-
-    assert feature_width(network) == width == build_backbone(network, (1, 32, 32), 4).features
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,6 @@ NETWORK_KEYS = {
 RESNETS = ("resnet18", "resnet34", "resnet50")
 OPTIONAL_NETWORK_KEYS = dict.fromkeys(RESNETS, ("stem_stride",))
 VGG_SIDE = 32  # pixels: five poolings halve it to 1
-FEATURES_PER_WIDTH = {"cnn": 4, "resnet18": 8, "resnet34": 8, "resnet50": 32, "vgg16": 8}  # the others say `features`
 DEFAULT_CAP = 2.0  # of sampling max_kappa
 DEFAULT_FEATURE_PENALTY = "per_sample"  # of a recipe
 DEFAULT_FEATURES = "float32"  # what a checkpoint keeps of the features
@@ -550,8 +549,10 @@ def _setting_run_problems(config: Config, runs: Sequence[Run]) -> Iterator[str]:
 
 def _classes_problems(config: Config, dataset: str, setting: str, network: str) -> Iterator[str]:
     """Check what an objective needs of the classes of the data set that a network trains on."""
-    name, entry = config["networks"][network]["objective"], config["networks"][network]
-    objective, classes = config["objectives"][name], BASE_SETS[config["datasets"][dataset]["base"]].classes
+    from ncpipe.storage import network_size  # which reads this module
+
+    name, base = config["networks"][network]["objective"], BASE_SETS[config["datasets"][dataset]["base"]]
+    objective, classes = config["objectives"][name], base.classes
     weights = objective.get("class_weights")
     if weights == "balanced":
         counts = setting_counts(config["datasets"][dataset], config["settings"][setting])
@@ -566,18 +567,14 @@ def _classes_problems(config: Config, dataset: str, setting: str, network: str) 
             f"objectives.{name}.class_weights: found {len(weights)} numbers; {dataset} has {classes} classes, allowed: "
             f"one number > 0 for each"
         )
-    if objective.get("classifier") == "etf" and (width := feature_width(entry)) < classes:
+    if objective.get("classifier") != "etf":
+        return
+    width = network_size(config["networks"][network], (base.channels, 2 * base.side, 2 * base.side), 1).features
+    if width < classes:
         yield (
             f"networks.{network}: found feature width {width} with objective {name}, whose classifier is a simplex "
             f"ETF; {dataset} has {classes} classes, allowed: a feature width of {classes} or more"
         )
-
-
-def feature_width(network: Mapping[str, Any]) -> int:
-    """Feature width of an entry of ``networks``."""
-    if "features" in network:
-        return int(network["features"])
-    return FEATURES_PER_WIDTH[network["architecture"]] * int(network["width"])
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------
