@@ -22,7 +22,6 @@ from ncpipe.objective import Objective, network_terms, softmax
 from ncpipe.train.keep import Keep
 
 ENTRY = {"loss": "pal", "target": "normalised", "lambda_w": 0.01, "lambda_h": 0.05, "lambda_b": 0.01, "bias": True}
-RECORDED = ("objective", "objective_loss", "objective_feature")
 LAST = 3
 
 
@@ -30,7 +29,14 @@ class Both:
     """One random checkpoint, kept as features and as moments, and every metric of both."""
 
     def __init__(
-        self, seed: int, *, width: int, weighted: bool = False, collapse: float = 1.0, last: bool = True
+        self,
+        seed: int,
+        *,
+        width: int,
+        weighted: bool = False,
+        collapse: float = 1.0,
+        last: bool = True,
+        loss: str = "pal",
     ) -> None:
         rng = np.random.default_rng(seed)
         classes = int(rng.integers(3, 6))
@@ -43,7 +49,8 @@ class Both:
         test = np.sort(rng.integers(0, len(chosen), 7)).astype(np.int32)
         weights = rng.random(len(chosen)) + 0.5
         weights *= len(train) / weights[train].sum()
-        self.objective = Objective.from_config(ENTRY)
+        entry = {**ENTRY, "loss": loss, "target": "normalised" if loss == "pal" else "raw"}
+        self.objective = Objective.from_config(entry)
 
         means = rng.standard_normal((len(chosen), width)) + rng.standard_normal(width)
         self.features = {
@@ -64,7 +71,7 @@ class Both:
             **self.features, "classifier_weight": weight, "classifier_bias": bias, "objective": np.array(terms.total),
             "objective_loss": np.array(terms.loss), "objective_feature": np.array(terms.feature),
         }  # fmt: skip
-        run = {"features": "moments", "objective": ENTRY, "epochs": LAST}
+        run = {"features": "moments", "objective": entry, "epochs": LAST}
         keep = Keep(run, label_sets, {"train": train, "test": test}, weights if weighted else None)
         self.kept = keep.values(LAST if last else LAST - 1, checkpoint)
         layout = keep.arrays("train", width) | keep.arrays("test", width)
@@ -90,7 +97,14 @@ class Both:
             geometry_metrics(record, at, checkpoint.condensed(split), checkpoint.weight, checkpoint.bias)
         factors = train.factors
         optimality_metrics(
-            record, place, checkpoint.terms, checkpoint.predictions, train.label_set, self.theory, "relu", factors
+            record,
+            place,
+            checkpoint.terms,
+            checkpoint.predictions if self.objective.loss == "pal" else None,
+            train.label_set,
+            self.theory,
+            "relu",
+            factors,
         )
         spectral_metrics(record, place, checkpoint.mean_predictions, checkpoint.terms.total, self.theory, "relu")
         parts = split_gap(
@@ -109,9 +123,10 @@ def dataset(values: dict[str, np.ndarray]) -> xr.Dataset:
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10**6), width=st.integers(1, 12), weighted=st.booleans(), collapse=st.sampled_from([1.0, 1e-3]),
+    loss=st.sampled_from(["pal", "bce", "mse"]),
 )  # fmt: skip
-def test_every_metric_from_moments_is_that_from_features(seed, width, weighted, collapse):
-    both = Both(seed, width=width, weighted=weighted, collapse=collapse)
+def test_every_metric_from_moments_is_that_from_features(seed, width, weighted, collapse, loss):
+    both = Both(seed, width=width, weighted=weighted, collapse=collapse, loss=loss)
     whole, moments = both.record(both.whole), both.record(both.moments)
     assert moments.undefined == whole.undefined
     assert moments.known.keys() == whole.known.keys()
