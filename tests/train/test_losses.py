@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import pytest
 import torch
 
 from ncpipe import objective as numpy_objective
+from ncpipe.collapse.analyse import analyse_optimum, analyse_run, metric_rows, open_metrics
+from ncpipe.errors import InputError
 from ncpipe.labels import LabelDistribution
 from ncpipe.naming import parse_label_set
 from ncpipe.objective import Objective, loss_gradients, losses, simplex_etf
 from ncpipe.stores import Store
+from ncpipe.theory.analysis import write_theory
 from ncpipe.theory.optimum import solve
 from ncpipe.theory.relu import solve_relu
 from ncpipe.train.networks import build_classifier
@@ -24,6 +28,7 @@ from ncpipe.train.splits import Split
 Train = Callable[..., Path]
 Make = Callable[..., dict[str, Any]]
 
+LOG = logging.getLogger("ncpipe")
 K, D = 5, 3
 CLASS_WEIGHTS = (0.5, 1.0, 2.0, 3.0, 0.25)
 KINDS: dict[str, dict[str, Any]] = {
@@ -159,6 +164,62 @@ def test_free_features_end_at_the_certified_optimum(train: Train, make_settings:
             values = store.epoch(epoch)
             np.testing.assert_array_equal(values["classifier_weight"].values, simplex_etf(10, 11))
             assert float(values["objective_classifier"]) == pytest.approx(0.01 * 10 / 2, rel=1e-6)
+
+
+def analysed(settings: dict[str, Any], folder: Path, path: Path) -> tuple[dict[tuple[str, int], float], dict[str, Any]]:
+    """Metrics of a run by name and epoch, and what is undefined; its theory is written to `path` first."""
+    write_theory(settings["counts"], 10, list("0123456789"), settings["objective"], path)
+    analyse_run(folder, path, folder / "metrics", LOG)
+    store = open_metrics(folder / "metrics")
+    rows = {(r["metric"], r["epoch"]): r["value"] for r in metric_rows(store) if r["split"] == "train"}
+    return rows, store.attrs["undefined"]
+
+
+@pytest.mark.parametrize("kind", ["weighted", "bce", "mse etf without bias"])
+def test_collapse_measures_a_run_against_the_optimum_of_its_objective(
+    train: Train, make_settings: Make, tmp_path: Path, kind: str
+) -> None:
+    entry = {"lambda_w": 0.01, "lambda_b": 0.01, **FREE[kind]}
+    settings = make_settings(
+        "ufm", epochs=500, checkpoints=[0, 500], network__features=11, recipe__lr=0.2,
+        **{f"objective__{key}": value for key, value in entry.items()},
+    )  # fmt: skip
+    path = tmp_path / "theory" / "tiny" / "balanced" / "own.json"
+    rows, undefined = analysed(settings, train(settings), path)
+    assert 0 <= rows["gap", 500] < 1e-4 * rows["objective", 500]
+    parts = [rows[f"gap_{part}", 500] for part in ("classifier", "scatter", "prototypes")]
+    assert sum(parts) == pytest.approx(rows["gap_reference", 500], abs=1e-12)
+    assert min(parts) > -1e-12
+    assert (parts[0] == 0) == ("etf" in kind)
+    softmax = kind == "weighted"
+    for name in ("total_variation", "score"):
+        assert np.isnan(rows[name, 500]) != softmax
+        assert ("not one distribution" in str(undefined.get(name))) != softmax
+    if "etf" in kind:
+        assert all("fixed" in str(undefined[name]) for name in ("residual_sigma_max", "prediction_sigma_bound"))
+    else:
+        assert rows["residual_sigma_max", 500] == pytest.approx(1, abs=0.05)
+        assert rows["prediction_sigma", 500] >= rows["prediction_sigma_bound", 500]
+    # Moments give the same metrics, and those of a loss without total variation need no predictions.
+    kept, without = analysed({**settings, "features": "moments"}, train({**settings, "features": "moments"}, "m"), path)
+    assert kept.keys() == rows.keys()
+    assert without == undefined
+    for key, value in rows.items():
+        assert kept[key] == pytest.approx(
+            value, rel=1e-6, abs=1e-4 if key[0] == "total_variation" else 1e-12, nan_ok=True
+        )
+    optimum = {r["metric"]: r["value"] for r in analyse_optimum(path)[0] if r["reference"] == "convex"}
+    assert optimum["gap"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_run_whose_classifier_is_not_the_fixed_one_is_refused(
+    train: Train, make_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings("ufm", epochs=1, checkpoints=[0, 1], network__features=11, objective__classifier="etf")
+    folder = train(settings)
+    monkeypatch.setattr("ncpipe.collapse.run.simplex_etf", lambda *shape: np.ones(shape))
+    with pytest.raises(InputError, match="epoch 0, array classifier_weight: not the fixed simplex ETF"):
+        analysed(settings, folder, tmp_path / "own.json")
 
 
 def test_a_network_with_a_fixed_classifier_stays_above_the_optimum_for_its_features(
