@@ -20,7 +20,7 @@ OBJECTIVES = {
     "bce-etf": {"loss": "bce", "target": "raw", "classifier": "etf", **PENALTIES},
 }
 pytestmark = pytest.mark.slow
-GAP = 1e-3  # relative, of free features after 600 epochs
+GAP = 1e-4  # relative, of free features after 600 epochs
 
 
 @pytest.fixture(scope="module")
