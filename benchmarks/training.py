@@ -31,6 +31,7 @@ from loops import (
 )
 
 from ncpipe.config import checkpoint_epochs
+from ncpipe.train.allocator import keep_freed_memory
 
 GOAL_STEP, GOAL_EPOCH, GOAL_WRITE = 0.97, 1.05, 0.02
 EPOCHS = 200
@@ -117,9 +118,13 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="few repetitions: a minute or two, ratios within some percent"
     )
+    parser.add_argument(
+        "--default-allocator", action="store_true", help="let the C library hand freed memory back, as runs do not"
+    )
     parser.add_argument("--memory", type=int, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    kept = not options.default_allocator and keep_freed_memory()
     if options.memory:
         position, times = options.memory
         workload, _ = WORKLOADS[position]
@@ -128,7 +133,9 @@ def main() -> None:
                                        test_samples=times * workload.test_samples), Path(folder)))  # fmt: skip
         return
     plan = [(workload, min(most, 5) if options.quick else most) for workload, most in WORKLOADS]
-    print(f"{machine()}; medians of {', '.join(str(repetitions) for _, repetitions in plan)} repetitions\n")
+    repeated = ", ".join(str(repetitions) for _, repetitions in plan)
+    freed = "kept" if kept else "handed back"
+    print(f"{machine()}; medians of {repeated} repetitions; freed memory is {freed}\n")
     print("| network | ours, images/s | bare step | DataLoader | ours / bare | ours / DataLoader |")
     print("|---|---|---|---|---|---|")
     for workload, repetitions in plan:

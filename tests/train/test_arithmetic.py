@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from ncpipe.errors import DeviceMemoryError, DivergenceError, InputError
 from ncpipe.stores import Store, read_json
 from ncpipe.train import arithmetic as module
 from ncpipe.train import compiled, trainer
+from ncpipe.train.allocator import keep_freed_memory
 from ncpipe.train.arithmetic import LossScale, arithmetic, check_precision
 from ncpipe.train.loop import resolve_device
 from ncpipe.train.networks import ConvNet
@@ -373,6 +375,21 @@ def test_evaluation_takes_images_by_their_size_on_cuda_and_1024_on_a_cpu(data: P
     assert run.evaluation_batch == 1024
     run.device = torch.device("cuda")
     assert run.evaluation_batch == 4_194_304 // (16 * 16)
+
+
+def test_memory_that_was_freed_is_not_zeroed_again() -> None:
+    """8 MB are 2,048 pages; each would be a fault, every time."""
+    if not keep_freed_memory():
+        pytest.skip("the C library here is not glibc: it keeps what it likes")
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            torch.ones(1 << 21)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults()
+    assert faults() < 2048
 
 
 # --- on a GPU -------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from ncpipe.naming import LabelSet, label_set_name
 from ncpipe.progress import Progress, clock
 from ncpipe.stores import EpochWriter, differences, exclusive, hash_json, space_errors
 from ncpipe.train import TRAIN_VERSION
+from ncpipe.train.allocator import keep_freed_memory
 from ncpipe.train.arithmetic import arithmetic, check_precision
 from ncpipe.train.background import Background, writes_beside
 from ncpipe.train.files import RunFiles, create_store, resume
@@ -104,6 +105,8 @@ def train_run(
     torch.set_num_threads(threads)
     chosen, recipe = resolve_device(device), settings["recipe"]
     check_precision(recipe.get("precision", "float32"), chosen)
+    if chosen.type == "cpu":
+        keep_freed_memory()
     digest = dataset_store(data).digest()
     factors = read_factors(sampling, settings)
     identity = {"settings": settings, "algorithm_version": TRAIN_VERSION, "data": digest}
