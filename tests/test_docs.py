@@ -9,10 +9,11 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ncpipe.cli import main
-from ncpipe.stores import Array, EpochArray, EpochWriter
+from ncpipe.stores import Array, EpochArray, EpochWriter, check_result
 
 ROOT = Path(__file__).parents[1]
 THEORY = ROOT / "docs" / "theory"
@@ -142,3 +143,45 @@ def test_every_page_of_the_theory_is_in_its_index():
     index = (THEORY / "README.md").read_text()
     for page in THEORY.glob("*.md"):
         assert page.name == "README.md" or f"]({page.name})" in index, page.name
+
+
+# --- kept results -------------------------------------------------------------------------------------------------
+
+RESULTS = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+
+
+def result_rows(result: str) -> list[str]:
+    """The rows of the page of results, from the table that the workflow wrote."""
+    table = pd.read_csv(ROOT / "docs" / "results" / result / "collapse" / "metrics.csv")
+    table = table[table.variant.fillna("definition") == "definition"]
+    first, last = table[table.epoch == 0], table[table.epoch == table.epoch.max()]
+
+    def values(part: pd.DataFrame, setting: str, metric: str, split: str = "train") -> np.ndarray:
+        chosen = part[(part.setting == setting) & (part.metric == metric) & (part.split == split)]
+        assert len(chosen) == 5
+        return chosen.sort_values("seed").value.to_numpy()
+
+    rows = []
+    for setting in ("balanced", "step-0.2", "step-0.1"):
+        test = values(last, setting, "error", "test").mean()
+        train, gap, distance = (
+            values(last, setting, metric).mean() for metric in ("error", "gap_reference", "total_variation")
+        )
+        falls = values(first, setting, "nc1") / values(last, setting, "nc1")
+        rows.append(
+            f"| {RESULTS[result]} | {setting} | {100 * train:.2f} % | {100 * test:.1f} % | "
+            f"{falls.min():,.0f} to {falls.max():,.0f} times | {gap:.4f} | {distance:.4f} |"
+        )
+    return rows
+
+
+@pytest.mark.parametrize("result", RESULTS)
+def test_kept_results_are_what_the_workflow_wrote(result: str) -> None:
+    folder = ROOT / "docs" / "results" / result
+    digests = list(folder.rglob("*.sha256"))
+    assert len(digests) > 40
+    for digest in digests:
+        check_result(digest.with_suffix(""))
+    text = (ROOT / "docs" / "results" / "README.md").read_text()
+    for row in result_rows(result):
+        assert row in text

@@ -164,12 +164,17 @@ def test_every_mode_is_certified(bias, labels, capsys):
 @pytest.mark.parametrize("relu", [False, True])
 def test_other_objectives_are_the_ones_of_the_theory(arguments, entry, relu, labels, capsys):
     arguments = (*arguments, "--bias", "penalised", "--lambda-b", "0.01", *(("--relu",) if relu else ()))
-    payload = run_json(capsys, "optimum", labels, *PENALTIES, "--rtol", "1e-5", *arguments)
     objective = Objective(lambda_w=0.01, lambda_h=0.05, lambda_b=0.01, **entry)
     expected = (solve_relu if relu else solve)(read_labels(labels), objective)
-    assert payload["certified"]
+    # With h >= 0, (9a) is not tight for bce on these few samples: 1.4 % below the best value found.
+    open_gap = relu and objective.loss == "bce" and objective.classifier == "learned"
+    code = 3 if open_gap else 0
+    payload = run_json(capsys, "optimum", labels, *PENALTIES, "--rtol", "1e-5", *arguments, code=code)
+    assert payload["certified"] == (not open_gap)
     assert payload["objective"] == pytest.approx(expected.objective, rel=1e-9)
-    assert main(["optimum", str(labels), *PENALTIES, "--rtol", "1e-5", *arguments]) == 0
+    assert payload["dual_bound"] <= payload["objective"] * (1 + 1e-12)
+    capsys.readouterr()
+    assert main(["optimum", str(labels), *PENALTIES, "--rtol", "1e-5", *arguments]) == code
     table = capsys.readouterr().out
     assert objective.variant in table
     assert ("mean prediction of its classes" in table) == (objective.loss != "pal")

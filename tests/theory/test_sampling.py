@@ -11,7 +11,7 @@ from ncpipe.errors import InputError, StoreError
 from ncpipe.labels import LabelDistribution
 from ncpipe.objective import Objective
 from ncpipe.sampling import check_sampling, read_sampling, resampled
-from ncpipe.stores import read_json, write_json
+from ncpipe.stores import digest_file, read_json, write_json
 from ncpipe.synthesis import fit_synthesis
 from ncpipe.theory.analysis import write_theory
 from ncpipe.theory.optimum import solve
@@ -106,6 +106,9 @@ def test_damaged_files_and_weights_of_other_labels_are_refused(tmp_path):
         check_sampling(path, read_sampling(path), {(0,): 3, (1,): 1, (0, 1): 2}, "normalised")
     content = read_json(path)
     write_json(path, {**content, "weights": content["weights"][:-1]})
+    with pytest.raises(StoreError, match="damaged"):
+        read_sampling(path)
+    digest_file(path).unlink()
     with pytest.raises(StoreError, match="needs a weight > 0 for each of 3 label sets"):
         read_sampling(path)
     write_json(path, {key: value for key, value in content.items() if key != "cap"})

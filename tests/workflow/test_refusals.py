@@ -39,7 +39,7 @@ def test_all_faults_of_a_configuration_are_plain_lines_and_nothing_is_made(fresh
     assert_refused(
         outcome,
         "recipes.slow.momemtum: unknown key; did you mean 'momentum'? allowed: epochs, batch, lr, momentum, "
-        "weight_decay, schedule, feature_penalty, checkpoints, features",
+        "weight_decay, schedule, feature_penalty, precision, compile, deterministic, checkpoints, features",
         "settings.thin.ratio: found 0; allowed: a number > 0 and <= 1",
         "datasets.mlab_digits.train_counts[0]: found 141; the train split of digits has 140 images in its smallest "
         "class, allowed: 0 to 140",
