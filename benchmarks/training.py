@@ -7,7 +7,6 @@ its sides ran one after the other. ``OMP_NUM_THREADS=1 python benchmarks/trainin
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -89,13 +88,19 @@ def compare_epochs(workload: Workload, repetitions: int, folder: Path) -> str:
     return f"| {workload.name} | {' | '.join(milliseconds)} | {whole:.3f} | {100 * share:.1f} % | {run:.3f} |"
 
 
+def high_water() -> float:
+    """Peak memory of this process, MB; `getrusage` would count the parent's, too, which exec inherits."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
 def peak_memory(workload: Workload, folder: Path) -> tuple[float, float]:
     """Peak memory of this process, MB: with everything imported, and after an epoch and its checkpoint."""
-    imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    imported = high_water()
     trainer, test = workload.trainer(CPU), workload.split(workload.test_samples, CPU)
     our_epoch(trainer)()
     saver(trainer, test, folder, 1, None).checkpoint(0, test)
-    return imported, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return imported, high_water()
 
 
 def compare_memory(position: int) -> str:
