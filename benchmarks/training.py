@@ -1,6 +1,6 @@
 """The training loop on a CPU against the bare step, a plain DataLoader loop, and what a checkpoint adds to an epoch.
 
-Prints three markdown tables and the machine they were measured on; every ratio is the median over repetitions in which
+Prints four markdown tables and the machine they were measured on; every ratio is the median over repetitions in which
 its sides ran one after the other. ``OMP_NUM_THREADS=1 python benchmarks/training.py [--quick]``
 """
 
@@ -12,8 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +33,7 @@ from loops import (
 
 from ncpipe.config import checkpoint_epochs
 from ncpipe.train.allocator import keep_freed_memory
+from ncpipe.train.arithmetic import arithmetic
 
 GOAL_STEP, GOAL_EPOCH, GOAL_WRITE = 0.97, 1.05, 0.02
 EPOCHS = 200
@@ -39,6 +42,11 @@ SECONDS_EACH = 0.3  # what is timed at once: epochs of a small network are too s
 FEW, MANY = 2, 6  # times as many images, to see what one more takes: so many fill an evaluation batch
 MEMORY = 3  # workloads whose memory is measured; the last would take too long
 CPU = torch.device("cpu")
+ARITHMETIC: dict[str, dict[str, Any]] = {
+    "float32": {},
+    "bfloat16": {"precision": "bfloat16"},
+    "deterministic": {"deterministic": True},
+}
 RESNET = {"architecture": "resnet18", "stem_stride": 2}
 WORKLOADS = (  # with the most repetitions that each is worth
     (Workload("cnn, width 16, 16 × 16", {"architecture": "cnn", "width": 16}, (16, 16, 1), 2300, 565), 40),
@@ -60,6 +68,22 @@ def compare_steps(workload: Workload, repetitions: int) -> str:
     cells = [f"{statistics.median(rates[name]):,.0f}" for name in actions]
     to_bare, to_plain = ratio(rates, "ours", "bare"), ratio(rates, "ours", "plain")
     return f"| {workload.name} | {' | '.join(cells)} | {to_bare:.3f} | {to_plain:.2f} |"
+
+
+def compare_arithmetic(workload: Workload, repetitions: int) -> str:
+    """A table row: bfloat16, and deterministic algorithms, in speed over float32 without them."""
+    actions = {}
+    for name, entry in ARITHMETIC.items():
+        epoch = our_epoch(replace(workload, arithmetic=workload.arithmetic | entry).trainer(CPU))
+
+        def inside(epoch: Callable[[], object] = epoch, entry: dict[str, Any] = entry) -> None:
+            with arithmetic(entry, CPU):
+                epoch()
+
+        actions[name] = (inside, workload.samples)
+    rates = interleaved(actions, repetitions, SECONDS_EACH)
+    speeds = (f"{ratio(rates, name, 'float32'):.2f}" for name in ("bfloat16", "deterministic"))
+    return f"| {workload.name} | {' | '.join(speeds)} |"
 
 
 def compare_epochs(workload: Workload, repetitions: int, folder: Path) -> str:
@@ -157,6 +181,11 @@ def main() -> None:
     print(
         f"A run: the ratio over {EPOCHS} epochs with the {CHECKPOINTS} checkpoints of `log`, as the default has them.\n"
     )
+    print("| network | bfloat16 / float32 | deterministic / not |")
+    print("|---|---|---|")
+    for workload, repetitions in plan:
+        print(compare_arithmetic(workload, repetitions), flush=True)
+    print()
     print("| network | images | imports, MB | peak above them, MB | bytes for one more image | its pixels, bytes |")
     print("|---|---|---|---|---|---|")
     for position in range(MEMORY):
