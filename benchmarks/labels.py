@@ -16,11 +16,11 @@ from itertools import combinations
 import numpy as np
 from scipy import sparse
 
-from ncpipe.labels import LabelDistribution
-from ncpipe.objective import Objective
-from ncpipe.theory.optimum import solve
-from ncpipe.theory.relu import solve_relu
-from ncpipe.theory.spectrum import pooled_covariance, pooled_spectrum
+from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.labels.spectrum import pooled_covariance, pooled_spectrum
+from ncpipe.objective.settings import Objective
+from ncpipe.optimum.optimum import solve
+from ncpipe.optimum.relu import solve_relu
 
 OBJECTIVE = Objective("normalised", 5e-4, 0.256, 5e-4)
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from ncpipe.stores import EpochArray, EpochWriter
+from ncpipe.stores.zarr import EpochArray, EpochWriter
 from ncpipe.train.background import Background
 from ncpipe.train.files import RunFiles
 from ncpipe.train.keep import Keep

@@ -13,8 +13,8 @@ import numpy as np
 
 from ncpipe.collapse.analyse import classifier_metrics, geometry_metrics
 from ncpipe.collapse.record import Record
-from ncpipe.labels import LabelDistribution
-from ncpipe.metrics import condense
+from ncpipe.geometry.metrics import condense
+from ncpipe.labels.distribution import LabelDistribution
 
 SAMPLES, WIDTH, CLASSES = 40_000, 512, 10
 NAIVE_SHARE = 40  # the per-sample way runs on every 40th sample, and its time is multiplied

@@ -18,9 +18,9 @@ from typing import TypeVar
 import cvxpy as cp
 import numpy as np
 
-from ncpipe.labels import LabelDistribution
-from ncpipe.objective import Objective
-from ncpipe.theory.optimum import solve
+from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.objective.settings import Objective
+from ncpipe.optimum.optimum import solve
 
 Result = TypeVar("Result")
 

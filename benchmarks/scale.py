@@ -18,7 +18,7 @@ from pathlib import Path
 
 import yaml
 
-from ncpipe import config as plan
+from ncpipe.experiment import settings as plan
 
 CHECKOUT = Path(__file__).parents[1]
 SIZES = (10, 100, 1_000, 10_000)

@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ncpipe.collapse.analyse import analyse_run, open_metrics
+from ncpipe.collapse.analyse import analyse_run
 from ncpipe.collapse.record import QUANTITIES
-from ncpipe.config import BASE_SETS, Config, Run, data_spec, load_config, train_settings
+from ncpipe.collapse.tables import open_metrics
 from ncpipe.data.synthesise import synthesise
-from ncpipe.storage import checkpoint_bytes, human
-from ncpipe.stores import Array, EpochArray, EpochWriter, Store
+from ncpipe.experiment.disk import checkpoint_bytes, human
+from ncpipe.experiment.plan import Config, Run, data_spec, train_settings
+from ncpipe.experiment.settings import BASE_SETS, load_config
+from ncpipe.stores.zarr import Array, EpochArray, EpochWriter, Store
 from ncpipe.theory.analysis import write_theory
 from ncpipe.train.keep import Keep
 from ncpipe.train.loop import train_run

@@ -31,7 +31,7 @@ from loops import (
     seconds,
 )
 
-from ncpipe.config import checkpoint_epochs
+from ncpipe.experiment.plan import checkpoint_epochs
 from ncpipe.train.allocator import keep_freed_memory
 from ncpipe.train.arithmetic import arithmetic
 

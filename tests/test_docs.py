@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ncpipe.cli import main
-from ncpipe.stores import Array, EpochArray, EpochWriter, check_result
+from ncpipe.command.main import main
+from ncpipe.stores.files import check_result
+from ncpipe.stores.zarr import Array, EpochArray, EpochWriter
 
 ROOT = Path(__file__).parents[1]
 THEORY = ROOT / "docs" / "theory"

@@ -16,8 +16,8 @@ import pytest
 
 from ncpipe.data import readers as base_readers
 from ncpipe.errors import InputError, StoreError
-from ncpipe.readers import read_labels
-from ncpipe.stores import write_sealed
+from ncpipe.labels.files import read_labels
+from ncpipe.stores.files import write_sealed
 from ncpipe.train.state import load_state
 
 REPOSITORY = Path(__file__).parents[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 
@@ -49,3 +50,9 @@ class DeviceMemoryError(NcpipeError):
 
 class DivergenceError(NcpipeError):
     """The training loss is no longer finite."""
+
+
+def near_match(word: str, allowed: Sequence[str]) -> str:
+    """``; did you mean 'x'?`` or nothing."""
+    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""

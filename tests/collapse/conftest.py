@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from ncpipe.labels import LabelDistribution
-from ncpipe.objective import Objective, dual_bound, objective_terms, residual_matrix, softmax
-from ncpipe.stores import Array, EpochArray, EpochWriter, Store, write_json
-from ncpipe.synthesis import fit_synthesis
+from ncpipe.geometry.synthesis import fit_synthesis
+from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.objective.losses import softmax
+from ncpipe.objective.settings import Objective
+from ncpipe.objective.terms import dual_bound, objective_terms, residual_matrix
+from ncpipe.stores.files import write_json
+from ncpipe.stores.zarr import Array, EpochArray, EpochWriter, Store
 
 OBJECTIVE = {"target": "normalised", "lambda_w": 0.01, "lambda_h": 0.05, "lambda_b": 0.01, "bias": True}
 NAMES = ("ant", "bee", "cat", "doe")

@@ -11,21 +11,19 @@ import math
 import numpy as np
 import pytest
 
-from ncpipe.collapse.analyse import (
-    analyse_optimum,
-    analyse_run,
-    metric_rows,
-    open_metrics,
-    summarise,
-)
+from ncpipe.collapse.analyse import analyse_run
+from ncpipe.collapse.optima import analyse_optimum
 from ncpipe.collapse.record import QUANTITIES
 from ncpipe.collapse.run import split_samples
+from ncpipe.collapse.tables import metric_rows, open_metrics, summarise
 from ncpipe.errors import InputError, StoreError
-from ncpipe.objective import objective_terms, residual_matrix, softmax
-from ncpipe.stores import Store, read_json, write_json
-from ncpipe.tables import METRICS, OPTIMUM, SYNTHESIS, read_table
+from ncpipe.objective.losses import softmax
+from ncpipe.objective.terms import objective_terms, residual_matrix
+from ncpipe.results.tables import METRICS, OPTIMUM, SYNTHESIS, read_table
+from ncpipe.results.verify import verify_results
+from ncpipe.stores.files import read_json, write_json
+from ncpipe.stores.zarr import Store
 from ncpipe.theory.analysis import analyse
-from ncpipe.verify import verify_results
 
 LOG = logging.getLogger("test")
 

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from ncpipe.collapse.optimality import residual_spectrum, split_gap, total_variation, weakest_margin
-from ncpipe.labels import LabelDistribution
-from ncpipe.metrics import UndefinedMetric
-from ncpipe.moments import group_means, groups
-from ncpipe.objective import Objective, network_logits, network_terms, softmax
-from ncpipe.refit import refit_classifier
+from ncpipe.geometry.metrics import UndefinedMetric
+from ncpipe.geometry.moments import group_means, groups
+from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.objective.losses import softmax
+from ncpipe.objective.refit import refit_classifier
+from ncpipe.objective.settings import Objective
+from ncpipe.objective.terms import network_logits, network_terms
 
 
 def network(case, seed, *, scale=1.0, width=6, dtype=np.float32):
@@ -63,7 +65,7 @@ def parts_of(case, weight, bias, features, label_set, objective, bound):
 
 @pytest.mark.parametrize("target", ["normalised", "raw"])
 def test_objective_equals_a_loop_over_samples(case, target, monkeypatch):
-    monkeypatch.setattr("ncpipe.objective._ROWS", 50)  # several blocks, the last one short
+    monkeypatch.setattr("ncpipe.objective.terms._ROWS", 50)  # several blocks, the last one short
     objective = Objective(target, 0.02, 0.03, 0.05)
     weight, bias, features, label_set = network(case, 0)
     expected = objective_by_loops(weight, bias, features, label_set, case.distribution, objective)

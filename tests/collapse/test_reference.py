@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncpipe.collapse.optimality import residual_spectrum
-from ncpipe.labels import LabelDistribution
-from ncpipe.metrics import angle_metric, collapsed, condense, nc1, nc2_h, nc2_w, nc3, weakest_contrast
-from ncpipe.objective import Objective, network_terms
-from ncpipe.synthesis import fit_synthesis, geometry_bound
-from ncpipe.theory.optimum import solve
+from ncpipe.geometry.metrics import angle_metric, collapsed, condense, nc1, nc2_h, nc2_w, nc3, weakest_contrast
+from ncpipe.geometry.synthesis import fit_synthesis, geometry_bound
+from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.objective.settings import Objective
+from ncpipe.objective.terms import network_terms
+from ncpipe.optimum.optimum import solve
 
 PAPER = Objective("normalised", 5e-4, 0.256, 5e-4)
 

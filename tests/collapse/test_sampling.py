@@ -12,16 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncpipe.collapse.analyse import analyse_optimum, analyse_run, metric_rows, open_metrics
+from ncpipe.collapse.analyse import analyse_run
+from ncpipe.collapse.optima import analyse_optimum
 from ncpipe.collapse.optimality import total_variation
+from ncpipe.collapse.tables import metric_rows, open_metrics
 from ncpipe.errors import InputError
-from ncpipe.labels import LabelDistribution
-from ncpipe.objective import Objective, network_logits, network_terms, objective_terms, softmax
-from ncpipe.sampling import resampled
-from ncpipe.stores import Array, EpochArray, EpochWriter, Store, write_json
-from ncpipe.synthesis import fit_synthesis
+from ncpipe.geometry.synthesis import fit_synthesis
+from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.labels.sampling import resampled
+from ncpipe.objective.losses import softmax
+from ncpipe.objective.settings import Objective
+from ncpipe.objective.terms import network_logits, network_terms, objective_terms
+from ncpipe.optimum.optimum import solve
+from ncpipe.stores.files import write_json
+from ncpipe.stores.zarr import Array, EpochArray, EpochWriter, Store
 from ncpipe.theory.analysis import analyse
-from ncpipe.theory.optimum import solve
 
 LOG = logging.getLogger("test")
 ENTRY = {"target": "normalised", "lambda_w": 0.01, "lambda_h": 0.05, "lambda_b": 0.01, "bias": True}

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from ncpipe.data import registry
 from ncpipe.data.base import load_base
-from ncpipe.data.registry import BASE_SETS, base_capacity, known_base_set
 from ncpipe.errors import InputError
+from ncpipe.experiment import base_sets as registry
+from ncpipe.experiment.base_sets import BASE_SETS, base_capacity, known_base_set
 
 MNIST_TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 CIFAR_TRAIN = [396, 366, 420, 384, 422, 393, 414, 385, 407, 413]
@@ -111,15 +111,13 @@ def test_every_base_set_has_distinct_names_that_join():
 
 
 def test_registry_imports_nothing_heavy():
-    code = (
-        "import sys, ncpipe.data.registry; print([m for m in ('numpy', 'scipy', 'zarr', 'torch') if m in sys.modules])"
-    )
+    code = "import sys, ncpipe.experiment.base_sets\nprint([m for m in ('numpy', 'scipy', 'zarr', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_data_stage_imports_no_torch():
-    modules = "ncpipe.data.synthesise, ncpipe.datasets, ncpipe.data.picture"
+    modules = "ncpipe.data.synthesise, ncpipe.results.datasets, ncpipe.data.picture"
     code = f"import sys, {modules}; print('torch' in sys.modules, 'sklearn' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False False"

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 import yaml
 
-from ncpipe.cli import main
+from ncpipe.command.main import main
 from ncpipe.data import fetch as module
 from ncpipe.data.fetch import DOWNLOADS, Download, fetch
-from ncpipe.data.registry import BASE_SETS
 from ncpipe.errors import InputError
+from ncpipe.experiment.base_sets import BASE_SETS
 
 CHECKOUT = Path(__file__).parents[2]
 CONTENT = bytes(range(256)) * 600  # 153,600 bytes: several pieces
@@ -386,7 +386,7 @@ def test_command_on_a_terminal_shows_how_far_it_is(offered, tmp_path, monkeypatc
 def test_an_error_on_a_terminal_has_a_line_of_its_own(offered, server, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    monkeypatch.setattr("ncpipe.data.command._SECONDS", 0.0)
+    monkeypatch.setattr("ncpipe.command.fetch._SECONDS", 0.0)
     url = f"https://localhost:{server.server_port}/truncated"
     monkeypatch.setattr(module, "DOWNLOADS", {"one": (Download("a.bin", url, len(CONTENT), SHA256),)})
     assert main(["fetch", "one"]) == 2

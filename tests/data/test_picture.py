@@ -8,7 +8,7 @@ import pytest
 
 from ncpipe.data.picture import draw_samples
 from ncpipe.data.synthesise import synthesise
-from ncpipe.datasets import open_dataset
+from ncpipe.results.datasets import open_dataset
 
 
 def test_equal_data_give_equal_bytes(tmp_path, tiny_spec, log):

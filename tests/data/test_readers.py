@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from ncpipe.data import readers
 from ncpipe.data.base import load_base
-from ncpipe.data.registry import base_capacity
 from ncpipe.errors import InputError
+from ncpipe.experiment.base_sets import base_capacity
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
 LABELS = np.arange(20, dtype=np.uint8) % 10

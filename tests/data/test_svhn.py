@@ -15,13 +15,13 @@ from fuzz import fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncpipe.config import setting_counts
 from ncpipe.data import svhn
 from ncpipe.data.base import load_base
-from ncpipe.data.registry import BASE_SETS, base_capacity
 from ncpipe.data.synthesise import synthesise
-from ncpipe.datasets import open_dataset
 from ncpipe.errors import InputError
+from ncpipe.experiment.base_sets import BASE_SETS, base_capacity
+from ncpipe.experiment.plan import setting_counts
+from ncpipe.results.datasets import open_dataset
 
 IMAGES = np.random.default_rng(3).integers(0, 256, (32, 32, 3, 30), dtype=np.uint8)
 DIGITS = (np.arange(30, dtype=np.uint8) % 10 + 1)[:, None]
@@ -123,8 +123,8 @@ def test_nine_classes_go_through_composition_and_settings(tmp_path, log):
 
 def test_nine_classes_go_through_the_theory():
     """The weakest contrast of the targets' second moments, against a dense eigenvalue solver."""
-    from ncpipe.labels import LabelDistribution
-    from ncpipe.theory.spectrum import pooled_spectrum
+    from ncpipe.labels.distribution import LabelDistribution
+    from ncpipe.labels.spectrum import pooled_spectrum
 
     classes, alone, pairs = BASE_SETS["svhn"].classes, 40, 7
     spec = {"base": "svhn", "train_counts": [alone, pairs]}

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ncpipe import stores
 from ncpipe.data.base import load_base
 from ncpipe.data.compose import canonical_label_sets
 from ncpipe.data.synthesise import synthesise
-from ncpipe.datasets import open_dataset
 from ncpipe.errors import InputError, StoreError
-from ncpipe.stores import Store, hash_json, read_json
+from ncpipe.results.datasets import open_dataset
+from ncpipe.stores import zarr as stores
+from ncpipe.stores.files import hash_json, read_json
+from ncpipe.stores.zarr import Store
 
 TINY_STORE_DIGEST = "70f60cc7e669c713c8102ce92e2a2fa5c6b76551f66823adc1aac6afda7077c1"
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from pipeline import Project
 
-from ncpipe.cli import main
-from ncpipe.verify import verify_results
+from ncpipe.command.main import main
+from ncpipe.results.verify import verify_results
 
 MLP, THIN, SLOW = "mlab_digits/balanced/mlp/seed-0", "mlab_digits/thin/mlp/seed-0", "mlab_digits/balanced/slow/seed-0"
 

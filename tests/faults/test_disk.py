@@ -15,7 +15,7 @@ import pytest
 import yaml
 from pipeline import OVERLAY, REPOSITORY, Project, make_project
 
-from ncpipe.verify import verify_results
+from ncpipe.results.verify import verify_results
 
 STAGES = ("data", "theory", "studies", "train", "collapse", "figures", "report")
 NOBODY = 65534

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pipeline import Project, make_project
 
-from ncpipe.stores import Store
+from ncpipe.stores.zarr import Store
 
 RUN = "mlab_digits/balanced/slow/seed-0"
 KILLS = 20

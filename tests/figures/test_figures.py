@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ncpipe.config import STUDIES
 from ncpipe.errors import InputError
+from ncpipe.experiment.plan import STUDIES
+from ncpipe.experiment.setting import settings_from_config
 from ncpipe.figures import imbalance as imbalance_figures
 from ncpipe.figures import studies
 from ncpipe.figures.draw import FIGURES, draw
@@ -21,18 +22,9 @@ from ncpipe.figures.imbalance import bookkeeping, readings
 from ncpipe.figures.spectrum import contrast_name, spectrum
 from ncpipe.figures.style import STYLE_FILE, house_style, looks
 from ncpipe.figures.synthesis import exponents, residuals
-from ncpipe.stores import check_result
-from ncpipe.tables import (
-    CRITICAL_STUDY,
-    METRICS,
-    OPTIMUM,
-    PHASE_STUDY,
-    RATIOS_STUDY,
-    SYNTHESIS,
-    read_table,
-    read_theory,
-    settings_from_config,
-)
+from ncpipe.results.tables import CRITICAL_STUDY, METRICS, OPTIMUM, PHASE_STUDY, RATIOS_STUDY, SYNTHESIS, read_table
+from ncpipe.results.theory_file import read_theory_files as read_theory
+from ncpipe.stores.files import check_result
 from ncpipe.theory.studies import write_study
 
 STUDY = pd.DataFrame(

@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 
 from ncpipe.errors import InputError
+from ncpipe.experiment.setting import settings_from_config
 from ncpipe.report import claims
 from ncpipe.report.claims import CLAIMS, Tables, decide, write_claims
 from ncpipe.report.evidence import MINIMUM_SEEDS
-from ncpipe.tables import METRICS, OPTIMUM, SYNTHESIS, settings_from_config
+from ncpipe.results.tables import METRICS, OPTIMUM, SYNTHESIS
 
 SETTINGS = {
     "balanced": {"profile": "balanced"},

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ncpipe.errors import InputError, StoreError
 from ncpipe.report.claims import CLAIMS, Tables, write_claims
 from ncpipe.report.page import format_interval, format_math, format_number, read_figure, render_caption, write_page
-from ncpipe.stores import write_result
+from ncpipe.stores.files import write_result
 
 CAPTIONS = sorted((Path(__file__).parents[2] / "workflow" / "report").glob("*.rst"))
 HOSTILE = "<script>alert('x')</script>\"&"

@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ncpipe.labels import LabelDistribution
+from ncpipe.experiment.setting import Setting, settings_from_config
+from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.labels.sampling import Sampling
 from ncpipe.report.rebalancing import COLUMNS, compare, natural_twin, write_rebalancing
-from ncpipe.sampling import Sampling, write_sampling
-from ncpipe.stores import read_json
-from ncpipe.tables import METRICS, OPTIMUM, Setting, read_table, settings_from_config, write_table
+from ncpipe.results.sampling_file import write_sampling
+from ncpipe.results.tables import METRICS, OPTIMUM, read_table, write_table
+from ncpipe.stores.files import read_json
 
 STEP = {"profile": "step", "ratio": 0.1}
 ENTRIES = {

@@ -26,13 +26,15 @@ import yaml
 from cluster import Cluster, wait_for
 from pipeline import REPOSITORY, Project
 
-from ncpipe import config as plan
-from ncpipe.stores import Store, at_work, read_json
+from ncpipe.experiment import settings as plan
+from ncpipe.results.verify import verify_results
+from ncpipe.stores.files import read_json
+from ncpipe.stores.locks import at_work
+from ncpipe.stores.zarr import Store
 from ncpipe.train.loop import train_run
 from ncpipe.train.splits import load_split
 from ncpipe.train.stop import Stop
 from ncpipe.train.trainer import Trainer
-from ncpipe.verify import verify_results
 
 pytestmark = pytest.mark.slurm
 

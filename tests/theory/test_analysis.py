@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from ncpipe.errors import InputError
-from ncpipe.labels import LabelDistribution
-from ncpipe.objective import Objective, dual_bound, objective_terms
-from ncpipe.stores import read_json
+from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.objective.settings import Objective
+from ncpipe.objective.terms import dual_bound, objective_terms
+from ncpipe.stores.files import read_json
 from ncpipe.theory.analysis import analyse, write_theory
 
 PAL = {"target": "normalised", "lambda_w": 5e-4, "lambda_h": 0.256, "lambda_b": 5e-4, "bias": True}

@@ -8,15 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncpipe.errors import InputError, StoreError
-from ncpipe.labels import LabelDistribution
-from ncpipe.objective import Objective
-from ncpipe.sampling import check_sampling, read_sampling, resampled
-from ncpipe.stores import digest_file, read_json, write_json
-from ncpipe.synthesis import fit_synthesis
+from ncpipe.geometry.synthesis import fit_synthesis
+from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.labels.sampling import resampled, sampling_weights
+from ncpipe.labels.spectrum import pooled_spectrum
+from ncpipe.objective.settings import Objective
+from ncpipe.optimum.optimum import solve
+from ncpipe.results.sampling_file import check_sampling, read_sampling
+from ncpipe.stores.files import digest_file, read_json, write_json
 from ncpipe.theory.analysis import write_theory
-from ncpipe.theory.optimum import solve
-from ncpipe.theory.sampling import sampling_weights, write_sampling_weights
-from ncpipe.theory.spectrum import pooled_spectrum
+from ncpipe.theory.sampling import write_sampling_weights
 
 METHODS = ("class_balanced", "effective_number", "max_kappa")
 

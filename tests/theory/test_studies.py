@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ncpipe import config
-from ncpipe.objective import Objective
-from ncpipe.tables import (
+from ncpipe.experiment import settings as config
+from ncpipe.labels.design import REFERENCE, Scale
+from ncpipe.labels.spectrum import multiplicity_spectrum
+from ncpipe.objective.settings import Objective
+from ncpipe.results.tables import (
     CRITICAL_STUDY,
     PHASE_STUDY,
     RATIOS_STUDY,
@@ -21,8 +23,6 @@ from ncpipe.tables import (
     read_table,
 )
 from ncpipe.theory import studies
-from ncpipe.theory.design import REFERENCE, Scale
-from ncpipe.theory.spectrum import multiplicity_spectrum
 from ncpipe.theory.studies import (
     STUDIES,
     critical_study,

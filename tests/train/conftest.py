@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ncpipe.config import setting_counts
 from ncpipe.data.synthesise import synthesise
+from ncpipe.experiment.plan import setting_counts
 from ncpipe.train.loop import train_run
 
 SPEC = {

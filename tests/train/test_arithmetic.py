@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from ncpipe.errors import DeviceMemoryError, DivergenceError, InputError
-from ncpipe.stores import Store, read_json
+from ncpipe.stores.files import read_json
+from ncpipe.stores.zarr import Store
 from ncpipe.train import arithmetic as module
 from ncpipe.train import compiled, trainer
 from ncpipe.train.allocator import keep_freed_memory

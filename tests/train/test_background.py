@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from ncpipe.errors import DivergenceError, StoreError
-from ncpipe.stores import EpochWriter, Store
+from ncpipe.stores.zarr import EpochWriter, Store
 from ncpipe.train import background, loop, saving
 from ncpipe.train.background import Background, HostCopy, writes_beside
 from ncpipe.train.state import load_state

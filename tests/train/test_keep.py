@@ -14,12 +14,13 @@ import pytest
 import torch
 import zarr
 
-from ncpipe.collapse.analyse import analyse_run, open_metrics
+from ncpipe.collapse.analyse import analyse_run
 from ncpipe.collapse.record import QUANTITIES
-from ncpipe.config import BASE_SETS
+from ncpipe.collapse.tables import open_metrics
 from ncpipe.errors import RangeError
-from ncpipe.moments import PREDICTION_STEPS
-from ncpipe.stores import Store
+from ncpipe.experiment.settings import BASE_SETS
+from ncpipe.geometry.moments import PREDICTION_STEPS
+from ncpipe.stores.zarr import Store
 from ncpipe.theory.analysis import write_theory
 from ncpipe.train.trainer import Trainer
 

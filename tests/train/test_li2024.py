@@ -13,13 +13,15 @@ import pytest
 import torch
 from torch import nn
 
-from ncpipe.config import Run, data_spec, load_config, train_settings
 from ncpipe.data.synthesise import synthesise
-from ncpipe.labels import LabelDistribution
-from ncpipe.objective import Objective, objective_terms
-from ncpipe.stores import Store
+from ncpipe.experiment.plan import Run, data_spec, train_settings
+from ncpipe.experiment.settings import load_config
+from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.objective.settings import Objective
+from ncpipe.objective.terms import objective_terms
+from ncpipe.optimum.optimum import solve
+from ncpipe.stores.zarr import Store
 from ncpipe.streams import permutations, stream
-from ncpipe.theory.optimum import solve
 from ncpipe.train.networks import build_backbone, build_classifier
 from ncpipe.train.splits import load_split
 from ncpipe.train.stop import Stop

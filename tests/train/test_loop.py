@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from ncpipe import objective as numpy_objective
-from ncpipe.config import setting_counts
-from ncpipe.datasets import select
 from ncpipe.errors import DivergenceError, InputError, StoreError
-from ncpipe.naming import parse_label_set
-from ncpipe.objective import Objective
+from ncpipe.experiment.plan import setting_counts
+from ncpipe.labels.names import parse_label_set
+from ncpipe.objective import terms as numpy_objective
+from ncpipe.objective.settings import Objective
 from ncpipe.progress import Progress, clock
-from ncpipe.stores import Store, read_json
+from ncpipe.results.datasets import select
+from ncpipe.stores.files import read_json
+from ncpipe.stores.zarr import Store
 from ncpipe.streams import permutations, stream
 from ncpipe.train import TRAIN_VERSION, trainer
 from ncpipe.train.loop import resolve_device

@@ -11,16 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from ncpipe import objective as numpy_objective
-from ncpipe.collapse.analyse import analyse_optimum, analyse_run, metric_rows, open_metrics
+from ncpipe.collapse.analyse import analyse_run
+from ncpipe.collapse.optima import analyse_optimum
+from ncpipe.collapse.tables import metric_rows, open_metrics
 from ncpipe.errors import InputError
-from ncpipe.labels import LabelDistribution
-from ncpipe.naming import parse_label_set
-from ncpipe.objective import Objective, loss_gradients, losses, simplex_etf
-from ncpipe.stores import Store
+from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.labels.names import parse_label_set
+from ncpipe.objective import terms as numpy_objective
+from ncpipe.objective.losses import loss_gradients, losses, simplex_etf
+from ncpipe.objective.settings import Objective
+from ncpipe.optimum.optimum import solve
+from ncpipe.optimum.relu import solve_relu
+from ncpipe.stores.zarr import Store
 from ncpipe.theory.analysis import write_theory
-from ncpipe.theory.optimum import solve
-from ncpipe.theory.relu import solve_relu
 from ncpipe.train.networks import build_classifier
 from ncpipe.train.objective import batch_loss, objective_terms
 from ncpipe.train.splits import Split

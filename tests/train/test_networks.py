@@ -15,8 +15,7 @@ from scipy.special import erf, softmax
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ncpipe.config import NETWORK_KEYS, batch_norm_side
-from ncpipe.objective import has_signed_features
+from ncpipe.experiment.architectures import NETWORK_KEYS, batch_norm_side, has_signed_features
 from ncpipe.train.networks import BasicBlock, build_backbone, build_classifier
 
 SHAPE = (3, 16, 16)

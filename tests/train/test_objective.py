@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncpipe import objective as numpy_objective
-from ncpipe.objective import Objective
+from ncpipe.objective import terms as numpy_objective
+from ncpipe.objective.settings import Objective
 from ncpipe.train.objective import batch_loss, error_and_score, objective_terms
 
 K, D = 5, 3

@@ -27,7 +27,8 @@ from hypothesis import strategies as st
 
 from ncpipe.data.synthesise import synthesise
 from ncpipe.errors import DivergenceError, LockedError, StateMismatchError, StoreError
-from ncpipe.stores import Store, read_json
+from ncpipe.stores.files import read_json
+from ncpipe.stores.zarr import Store
 from ncpipe.train import loop
 from ncpipe.train.files import RunFiles
 from ncpipe.train.splits import Split

@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from ncpipe import objective as numpy_objective
-from ncpipe.datasets import select
 from ncpipe.errors import InputError, StateMismatchError
-from ncpipe.labels import LabelDistribution
-from ncpipe.naming import parse_label_set
-from ncpipe.objective import Objective
-from ncpipe.sampling import Sampling, write_sampling
-from ncpipe.stores import Store, read_json
-from ncpipe.theory.optimum import solve
+from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.labels.names import parse_label_set
+from ncpipe.labels.sampling import Sampling
+from ncpipe.objective import terms as numpy_objective
+from ncpipe.objective.settings import Objective
+from ncpipe.optimum.optimum import solve
+from ncpipe.results.datasets import select
+from ncpipe.results.sampling_file import write_sampling
+from ncpipe.stores.files import read_json
+from ncpipe.stores.zarr import Store
 from ncpipe.train.objective import batch_loss, objective_terms
 from ncpipe.train.splits import Split
 from ncpipe.train.stop import Stop

@@ -7,9 +7,9 @@ import json
 import pytest
 from pipeline import Project, make_project
 
-from ncpipe.collapse.analyse import metric_rows, open_metrics
-from ncpipe.objective import Objective
-from ncpipe.tables import METRICS, read_table
+from ncpipe.collapse.tables import metric_rows, open_metrics
+from ncpipe.objective.settings import Objective
+from ncpipe.results.tables import METRICS, read_table
 
 PENALTIES = {"lambda_w": 0.01, "lambda_h": 0.05, "lambda_b": 0.01, "bias": True}
 OBJECTIVES = {

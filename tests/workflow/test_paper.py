@@ -7,9 +7,9 @@ import pytest
 import yaml
 from pipeline import REPOSITORY
 
-from ncpipe.collapse.analyse import metric_rows, open_metrics
-from ncpipe.config import load_config
-from ncpipe.stores import Store
+from ncpipe.collapse.tables import metric_rows, open_metrics
+from ncpipe.experiment.settings import load_config
+from ncpipe.stores.zarr import Store
 
 SHARED = REPOSITORY.parent / "shared/data"
 DATASETS = {"mlab_mnist": SHARED / "mnist", "mlab_cifar10": SHARED / "cifar10/cifar-10-binary-subset.tar.gz"}

@@ -14,9 +14,10 @@ import pytest
 import yaml
 from pipeline import RESULTS
 
-from ncpipe import storage
-from ncpipe.config import load_config, plan_runs
-from ncpipe.stores import Store
+from ncpipe.experiment import disk as storage
+from ncpipe.experiment.plan import plan_runs
+from ncpipe.experiment.settings import load_config
+from ncpipe.stores.zarr import Store
 
 MLP, THIN, SLOW = "mlab_digits/balanced/mlp/seed-0", "mlab_digits/thin/mlp/seed-0", "mlab_digits/balanced/slow/seed-0"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pipeline import Outcome, Project, make_project
 
-from ncpipe.cli import main
+from ncpipe.command.main import main
 
 FIGURES = {
     "figures_dynamics": 4, "figures_final": 4, "figures_gap": 2, "figures_spectrum": 1, "figures_synthesis": 2,
@@ -84,7 +84,7 @@ def test_a_changed_style_or_text_redraws_and_computes_nothing(reported, change, 
 
 
 def test_a_changed_metric_measures_again_and_trains_nothing(reported, change) -> None:
-    change("src/ncpipe/metrics.py")
+    change("src/ncpipe/geometry/metrics.py")
     outcome = reported[0].snakemake("collapse", "--dry-run")
     assert outcome.jobs == {"collapse_run": 3, "collapse_tables": 1, "collapse": 1}
     assert outcome.trained == set()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ncpipe.stores import Store
-from ncpipe.verify import verify_results, without_digest
+from ncpipe.results.verify import verify_results, without_digest
+from ncpipe.stores.zarr import Store
 
 MLP, THIN, SLOW = "mlab_digits/balanced/mlp/seed-0", "mlab_digits/thin/mlp/seed-0", "mlab_digits/balanced/slow/seed-0"
 

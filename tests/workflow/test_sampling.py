@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from pipeline import Outcome, Project
 
-from ncpipe.sampling import read_sampling
-from ncpipe.stores import Store
+from ncpipe.results.sampling_file import read_sampling
+from ncpipe.stores.zarr import Store
 
 HEAVY = "mlab_digits/heavy/mlp/seed-0"
 WEIGHTS = "theory/mlab_digits/heavy/sampling/normalised.json"

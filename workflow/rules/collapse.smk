@@ -11,15 +11,7 @@ rule collapse_run:
     input:
         run=rules.train_run.output.manifest,
         theory=theory_of_run,
-        modules=package_modules(
-            "collapse/*.py",
-            "labels.py",
-            "metrics.py",
-            "moments.py",
-            "objective.py",
-            "refit.py",
-            "synthesis.py",
-        ),
+        modules=code_of("collapse_run.py"),
     output:
         manifest=f"{RESULTS}/collapse/{RUN}/manifest.json",
     log:
@@ -39,7 +31,7 @@ rule collapse_tables:
     input:
         runs=[f"{RESULTS}/collapse/{run.name}/manifest.json" for run in RUNS],
         theory=THEORY,
-        modules=package_modules("collapse/*.py", "tables.py"),
+        modules=code_of("collapse_tables.py"),
     output:
         metrics=f"{RESULTS}/collapse/metrics.csv",
         optimum=f"{RESULTS}/collapse/optimum.csv",

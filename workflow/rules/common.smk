@@ -10,14 +10,15 @@ from pathlib import Path
 
 import yaml
 
-from ncpipe import config as plan
-from ncpipe import storage
 from ncpipe.errors import ConfigError
+from ncpipe.experiment import base_sets, plan, settings
+from ncpipe.experiment import disk as storage
+from ncpipe.experiment.code import reachable_modules
 
 CHECKOUT = Path(workflow.basedir)
 
 try:
-    plan.check(
+    settings.check(
         config,
         yaml.safe_load((CHECKOUT / "workflow/schemas/config.schema.yaml").read_text()),
     )
@@ -138,7 +139,7 @@ def label_counts(wildcards):
 def class_names(wildcards):
     """Names of a data set's classes."""
     return list(
-        plan.BASE_SETS[config["datasets"][wildcards.dataset]["base"]].class_names
+        base_sets.BASE_SETS[config["datasets"][wildcards.dataset]["base"]].class_names
     )
 
 
@@ -213,6 +214,9 @@ def checkout_files(*patterns):
     return sorted(str(path) for pattern in patterns for path in checkout.glob(pattern))
 
 
-def package_modules(*patterns):
-    """Modules of the package that a cheap stage is made by: a change of them is a change of its input."""
-    return checkout_files(*(f"src/ncpipe/{pattern}" for pattern in patterns))
+def code_of(script, *data):
+    """Modules of the package that a script imports, directly or not, and package data: inputs of its rule."""
+    modules = reachable_modules(
+        CHECKOUT / "workflow/scripts" / script, CHECKOUT / "src"
+    )
+    return checkout_files(*(f"src/{path}" for path in [*modules, *data]))

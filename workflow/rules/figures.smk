@@ -4,9 +4,7 @@ Needs: the tables of the collapse stage, the files of the theory stage.
 Makes: {results}/figures/*.svg, *.png and, with the numbers drawn, *.csv.
 """
 
-FIGURE_MODULES = package_modules(
-    "figures/*.py", "figures/*.mplstyle", "tables.py", "statistics.py"
-)
+FIGURE_MODULES = code_of("figures_draw.py", "ncpipe/figures/*.mplstyle")
 
 
 rule figures_dynamics:

@@ -13,13 +13,7 @@ rule report_claims:
         optimum=rules.collapse_tables.output.optimum,
         synthesis=rules.collapse_tables.output.synthesis,
         theory=THEORY,
-        modules=package_modules(
-            "report/claims.py",
-            "report/evidence.py",
-            "objective.py",
-            "tables.py",
-            "statistics.py",
-        ),
+        modules=code_of("report_claims.py"),
     output:
         json=f"{RESULTS}/report/claims.json",
         csv=report(
@@ -48,13 +42,7 @@ rule report_rebalancing:
         metrics=rules.collapse_tables.output.metrics,
         optimum=rules.collapse_tables.output.optimum,
         weights=SAMPLING,
-        modules=package_modules(
-            "report/rebalancing.py",
-            "report/evidence.py",
-            "sampling.py",
-            "tables.py",
-            "statistics.py",
-        ),
+        modules=code_of("report_rebalancing.py"),
     output:
         json=f"{RESULTS}/report/rebalancing.json",
         csv=report(
@@ -87,7 +75,7 @@ rule report_page:
         numbers=[f"{figure}.csv" for figure in FIGURES],
         captions=checkout_files("workflow/report/*.rst"),
         manifests=[f"{RESULTS}/train/{run.name}/manifest.json" for run in RUNS],
-        modules=package_modules("report/*.py", "report/templates/*"),
+        modules=code_of("report_page.py", "ncpipe/report/templates/*"),
     output:
         page=f"{RESULTS}/report/index.html",
     log:

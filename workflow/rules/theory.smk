@@ -10,13 +10,7 @@ Makes: {results}/theory/{dataset}/{setting}/{objective}.json: spectrum, certifie
 rule theory_sampling:
     """Sampling weights of {wildcards.setting} of {wildcards.dataset}, {wildcards.target} targets."""
     input:
-        modules=package_modules(
-            "theory/sampling.py",
-            "theory/rebalance.py",
-            "theory/spectrum.py",
-            "labels.py",
-            "sampling.py",
-        ),
+        modules=code_of("theory_sampling.py"),
     output:
         weights=f"{RESULTS}/theory/{{dataset}}/{{setting}}/sampling/{{target}}.json",
     log:
@@ -37,9 +31,7 @@ rule theory_optimum:
     """Spectrum and certified optimum of {wildcards.setting} of {wildcards.dataset} under {wildcards.objective}."""
     input:
         sampling=sampling_of_theory,
-        modules=package_modules(
-            "theory/*.py", "labels.py", "objective.py", "sampling.py", "synthesis.py"
-        ),
+        modules=code_of("theory_optimum.py"),
     output:
         theory=f"{RESULTS}/theory/{{dataset}}/{{setting}}/{{objective}}.json",
     log:
@@ -67,14 +59,7 @@ rule theory:
 rule theory_study:
     """Study {wildcards.study} of label distributions."""
     input:
-        modules=package_modules(
-            "theory/*.py",
-            "labels.py",
-            "metrics.py",
-            "objective.py",
-            "synthesis.py",
-            "tables.py",
-        ),
+        modules=code_of("theory_study.py"),
     output:
         table=f"{RESULTS}/theory/studies/{{study}}.csv",
     log:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ncpipe.collapse.analyse import summarise
+from ncpipe.collapse.tables import summarise
 from ncpipe.jobs import job
 
 if TYPE_CHECKING:

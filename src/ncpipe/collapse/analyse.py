@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import scipy
 
 import ncpipe
-from ncpipe.collapse.optimality import (
-    ResidualSpectrum,
-    residual_spectrum,
-    split_gap,
-    total_variation,
-    weakest_margin,
-)
-from ncpipe.collapse.record import QUANTITIES, SPLITS, Place, Record, flatten
-from ncpipe.collapse.run import RUN_KEYS, OpenRun
-from ncpipe.collapse.theory import REFERENCES, Reference, ReferenceName, Theory, read_theory
-from ncpipe.errors import StoreError
-from ncpipe.labels import contrast_classes
-from ncpipe.metrics import (
+from ncpipe.collapse.optimality import ResidualSpectrum, residual_spectrum, split_gap, total_variation, weakest_margin
+from ncpipe.collapse.record import QUANTITIES, SPLITS, Place, Record
+from ncpipe.collapse.run import OpenRun
+from ncpipe.geometry.metrics import (
     VARIANTS,
     Condensed,
     UndefinedMetric,
     angle_metric,
-    collapsed,
     nc1,
     nc2_h,
     nc2_w,
@@ -39,10 +28,13 @@ from ncpipe.metrics import (
     weakest_contrast,
     weakest_logits,
 )
-from ncpipe.objective import Objective, Terms, objective_terms, prediction_sigma, predictions, radius
-from ncpipe.stores import Array, Store, read_json, write_manifest, write_store
-from ncpipe.synthesis import fit_synthesis, geometry_bound, single_prototypes, tagwise_residuals
-from ncpipe.tables import METRICS, OPTIMUM, SYNTHESIS, write_table
+from ncpipe.geometry.synthesis import fit_synthesis, geometry_bound, single_prototypes, tagwise_residuals
+from ncpipe.labels.distribution import contrast_classes
+from ncpipe.objective.settings import Objective
+from ncpipe.objective.terms import Terms, prediction_sigma, radius
+from ncpipe.results.theory_file import Reference, ReferenceName, Theory, read_theory
+from ncpipe.stores.files import write_manifest
+from ncpipe.stores.zarr import Array, Store, write_store
 
 # A residual direction counts as missing in the classifier where σ(R)/λ is above 1 by more than this.
 _STATIONARY = 1e-3
@@ -405,114 +397,3 @@ def _attributes(run: OpenRun, record: Record, last: _Epoch, synthesis: list[dict
         "last_epoch": {**contrasts, "missing_directions": missing},
         "synthesis": synthesis,
     }
-
-
-def open_metrics(folder: Path) -> Store:
-    """Open a run's metrics, having checked that they are those its manifest describes.
-
-    Raises
-    ------
-    StoreError
-        If manifest or store is missing, or they do not belong together.
-    """
-    manifest = folder / "manifest.json"
-    expected = read_json(manifest).get("store_digest")
-    store = Store(folder / "metrics.zarr")
-    if store.digest() != expected:
-        raise StoreError(f"{store.path}: is not the store that {manifest} describes; analyse the run again")
-    return store
-
-
-def metric_rows(store: Store) -> list[dict[str, Any]]:
-    """Rows of metrics.csv of one run."""
-    data = store.static("epoch", "multiplicity", *QUANTITIES)
-    arrays = {name: data[name].to_numpy() for name in QUANTITIES}
-    run = {key: store.attrs[key] for key in RUN_KEYS}
-    epochs, multiplicities = data["epoch"].to_numpy().tolist(), data["multiplicity"].to_numpy().tolist()
-    return [{**run, **row} for row in flatten(arrays, epochs, multiplicities)]
-
-
-def analyse_optimum(theory_path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Compute the same metrics at the certified optima, whose features have collapsed onto the prototypes.
-
-    Parameters
-    ----------
-    theory_path : Path
-        ``.../{dataset}/{setting}/{objective}.json``: the rows' names are taken from it.
-
-    Returns
-    -------
-    metrics, synthesis : list of dict
-        Rows of optimum.csv (both references) and of synthesis.csv (network ``optimum``, as the theory file has them).
-    """
-    theory = read_theory(theory_path)
-    dataset, setting = theory_path.parts[-3:-1]
-    rows = []
-    for reference in (name for name in REFERENCES if name in theory.references):
-        record = Record()
-        _analyse_reference(record, theory, reference)
-        about = {"dataset": dataset, "setting": setting, "objective": theory_path.stem, "reference": reference}
-        for metric, known in record.known.items():
-            for key, value in known.items():
-                place = dict(zip(QUANTITIES[metric].dims, key, strict=True))
-                kept = {name: place.get(name, "") for name in ("variant", "multiplicity")}
-                rows.append({**about, "metric": metric, **kept, "value": value})
-    about = {"dataset": dataset, "setting": setting, "network": "optimum", "seed": ""}
-    return rows, [{**about, **entry} for entry in theory.synthesis]
-
-
-def _analyse_reference(record: Record, theory: Theory, name: ReferenceName) -> None:
-    optimum, distribution = theory.references[name], theory.distribution
-    place = {"epoch": "", "split": ""}
-    everyone = np.arange(len(distribution.counts))
-    classifier_metrics(record, place, optimum.weight)
-    geometry_metrics(record, place, collapsed(optimum.prototypes, theory.natural), optimum.weight, optimum.bias)
-    terms = objective_terms(
-        optimum.weight, optimum.bias, optimum.prototypes, label_set=everyone, multi_hot=distribution.multi_hot(),
-        objective=theory.objective, sample_weights=distribution.weights,
-    )  # fmt: skip
-    probabilities = predictions(optimum.prototypes @ optimum.weight.T + optimum.bias, theory.objective.loss)
-    each = probabilities if theory.objective.loss == "pal" else None
-    optimality_metrics(record, place, terms, each, everyone, theory, name)
-    spectral_metrics(record, place, probabilities, terms.total, theory, name)
-
-
-def summarise(
-    run_folders: Sequence[Path],
-    theory_paths: Sequence[Path],
-    *,
-    metrics: Path,
-    optimum: Path,
-    synthesis: Path,
-) -> None:
-    """Write the tidy tables of all runs and all certified optima; equal inputs give equal bytes.
-
-    Parameters
-    ----------
-    run_folders : sequence of Path
-        Outputs of `analyse_run`.
-    theory_paths : sequence of Path
-    metrics, optimum, synthesis : Path
-        Where ``metrics.csv``, ``optimum.csv`` and ``synthesis.csv`` go.
-    """
-    metric_table: list[dict[str, Any]] = []
-    optimum_table: list[dict[str, Any]] = []
-    synthesis_table: list[dict[str, Any]] = []
-    for folder in run_folders:
-        store = open_metrics(folder)
-        metric_table += metric_rows(store)
-        run = {key: store.attrs[key] for key in RUN_KEYS}
-        synthesis_table += [{**run, **entry} for entry in store.attrs["synthesis"]]
-    for path in theory_paths:
-        rows, entries = analyse_optimum(path)
-        optimum_table += rows
-        synthesis_table += entries
-    write_table(metrics, _sorted(metric_table, METRICS, METRICS[:-1]))
-    write_table(optimum, _sorted(optimum_table, OPTIMUM, OPTIMUM[:-1]))
-    write_table(synthesis, _sorted(synthesis_table, SYNTHESIS, SYNTHESIS[:8]))
-
-
-def _sorted(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], keys: Sequence[str]) -> pd.DataFrame:
-    # An empty cell sorts first and is never compared with a number.
-    ordered = sorted(rows, key=lambda row: [(row[key] != "", row[key]) for key in keys])
-    return pd.DataFrame(ordered, columns=list(columns))

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ncpipe.labels import LabelDistribution
-from ncpipe.metrics import UndefinedMetric
-from ncpipe.objective import Objective, objective_terms, residual_matrix
-from ncpipe.refit import Refit
+from ncpipe.geometry.metrics import UndefinedMetric
+from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.objective.refit import Refit
+from ncpipe.objective.settings import Objective
+from ncpipe.objective.terms import objective_terms, residual_matrix
 
 
 def total_variation(

@@ -9,8 +9,8 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
-from ncpipe.metrics import VARIANTS, UndefinedMetric
-from ncpipe.stores import Array
+from ncpipe.geometry.metrics import VARIANTS, UndefinedMetric
+from ncpipe.stores.zarr import Array
 
 Place = Mapping[str, Any]
 Arguments = ParamSpec("Arguments")

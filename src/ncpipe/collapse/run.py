@@ -12,24 +12,19 @@ import numpy as np
 import xarray as xr
 
 from ncpipe.collapse.record import SPLITS
-from ncpipe.collapse.theory import ReferenceName, Theory
 from ncpipe.errors import InputError, StoreError
-from ncpipe.labels import LabelDistribution
-from ncpipe.metrics import Condensed, UndefinedMetric, condense, from_moments
-from ncpipe.moments import Moments, group_means, groups, unpack_predictions
-from ncpipe.naming import label_set_name
-from ncpipe.objective import (
-    Objective,
-    Terms,
-    has_signed_features,
-    network_logits,
-    network_terms,
-    objective_terms,
-    predictions,
-    simplex_etf,
-)
-from ncpipe.refit import Refit, refit_classifier
-from ncpipe.stores import Store, read_json
+from ncpipe.experiment.architectures import has_signed_features
+from ncpipe.geometry.metrics import Condensed, UndefinedMetric, condense, from_moments
+from ncpipe.geometry.moments import Moments, group_means, groups, unpack_predictions
+from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.labels.names import label_set_name
+from ncpipe.objective.losses import predictions, simplex_etf
+from ncpipe.objective.refit import Refit, refit_classifier
+from ncpipe.objective.settings import Objective
+from ncpipe.objective.terms import Terms, network_logits, network_terms, objective_terms
+from ncpipe.results.theory_file import ReferenceName, Theory
+from ncpipe.stores.files import read_json
+from ncpipe.stores.zarr import Store
 
 RUN_KEYS = ("dataset", "setting", "network", "seed")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ncpipe.data import readers, svhn
-from ncpipe.data.registry import BaseSet, folder_of, known_base_set
-from ncpipe.datasets import Split
 from ncpipe.errors import InputError
-from ncpipe.stores import digest_values
+from ncpipe.experiment.base_sets import BaseSet, folder_of, known_base_set
+from ncpipe.results.datasets import Split
+from ncpipe.stores.zarr import digest_values
 from ncpipe.streams import permutations, stream
 
 SPLITS: tuple[Split, Split] = ("train", "test")

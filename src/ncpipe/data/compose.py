@@ -26,9 +26,9 @@ from typing import Literal
 
 import numpy as np
 
-from ncpipe.datasets import Split
 from ncpipe.errors import InputError
-from ncpipe.naming import LabelSet, label_set_name
+from ncpipe.labels.names import LabelSet, label_set_name
+from ncpipe.results.datasets import Split
 from ncpipe.streams import integers, permutations, stream
 
 Style = Literal["mnist", "cifar"]

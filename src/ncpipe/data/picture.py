@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ncpipe.datasets import DataSplit, open_dataset
-from ncpipe.naming import LabelSet, label_set_name
-from ncpipe.stores import read_json, write_result
+from ncpipe.labels.names import LabelSet, label_set_name
+from ncpipe.results.datasets import DataSplit, open_dataset
+from ncpipe.stores.files import read_json, write_result
 
 _COLUMNS = 10  # label sets in one row
 _ACROSS = 2  # samples across, and down, in one cell

@@ -13,10 +13,12 @@ import ncpipe
 from ncpipe.data import DATA_VERSION
 from ncpipe.data.base import SPLITS, BaseImages, load_base
 from ncpipe.data.compose import MAX_MULTIPLICITY, PLACES, Placement, Style, canonical_label_sets, compose
-from ncpipe.data.registry import known_base_set
 from ncpipe.errors import InputError, StoreError
-from ncpipe.naming import LabelSet
-from ncpipe.stores import Array, Store, exclusive, hash_json, write_manifest, write_store
+from ncpipe.experiment.base_sets import known_base_set
+from ncpipe.labels.names import LabelSet
+from ncpipe.stores.files import hash_json, write_manifest
+from ncpipe.stores.locks import exclusive
+from ncpipe.stores.zarr import Array, Store, write_store
 
 _KEYS = ("dataset", "base", "folder", "style", "placement", "train_counts", "test_counts", "seed")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ncpipe.errors import InputError
+from ncpipe.experiment.setting import settings_from_config
 from ncpipe.figures.dynamics import dynamics, final_bars
 from ncpipe.figures.gap import gap
 from ncpipe.figures.imbalance import bookkeeping, readings
@@ -21,7 +22,7 @@ from ncpipe.figures.studies import (
     tagwise_grid,
 )
 from ncpipe.figures.synthesis import exponents, residuals
-from ncpipe.tables import (
+from ncpipe.results.tables import (
     CRITICAL_STUDY,
     METRICS,
     OPTIMUM,
@@ -32,9 +33,8 @@ from ncpipe.tables import (
     SYNTHETIC_STUDY,
     TAGWISE_STUDY,
     read_table,
-    read_theory,
-    settings_from_config,
 )
+from ncpipe.results.theory_file import read_theory_files
 
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "metrics": METRICS,
@@ -116,4 +116,4 @@ def _read(key: str, files: Mapping[str, Path | Sequence[Path]]) -> Any:
         return None
     found = files[key]
     paths = [found] if isinstance(found, (str, Path)) else list(found)
-    return read_theory(paths) if key == "theory" else read_table(paths[0], _COLUMNS[key])
+    return read_theory_files(paths) if key == "theory" else read_table(paths[0], _COLUMNS[key])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ncpipe.errors import InputError
+from ncpipe.experiment.setting import Setting
 from ncpipe.figures.style import (
     OPTIMUM_LABELS,
     OPTIMUM_MARKERS,
@@ -23,15 +24,7 @@ from ncpipe.figures.style import (
     save,
     setting_handles,
 )
-from ncpipe.tables import (
-    COLLAPSE_METRICS,
-    METRIC_LABELS,
-    Setting,
-    last_epoch,
-    metric_rows,
-    over_seeds,
-    select,
-)
+from ncpipe.results.tables import COLLAPSE_METRICS, METRIC_LABELS, last_epoch, metric_rows, over_seeds, select
 
 
 def _five_metrics(metrics: pd.DataFrame, network: str, variant: str, what: str) -> pd.DataFrame:

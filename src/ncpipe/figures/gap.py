@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ncpipe.errors import InputError
+from ncpipe.experiment.setting import Setting
 from ncpipe.figures.style import (
     REFERENCE,
     epoch_axis,
@@ -21,7 +22,7 @@ from ncpipe.figures.style import (
     save,
     setting_handles,
 )
-from ncpipe.tables import Setting, metric_rows, over_seeds, select
+from ncpipe.results.tables import metric_rows, over_seeds, select
 
 _PANELS = {
     "objective": "objective (7)",

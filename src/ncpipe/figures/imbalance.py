@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ncpipe.experiment.setting import Setting
 from ncpipe.figures.style import (
     BALANCED,
     MARKERS,
@@ -27,7 +28,7 @@ from ncpipe.figures.style import (
     save,
     setting_handles,
 )
-from ncpipe.tables import COLLAPSE_METRICS, METRIC_LABELS, Setting, last_epoch, metric_rows, over_seeds
+from ncpipe.results.tables import COLLAPSE_METRICS, METRIC_LABELS, last_epoch, metric_rows, over_seeds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from ncpipe.errors import InputError
+from ncpipe.experiment.setting import Setting
 from ncpipe.figures.style import house_style, legend, looks, panels, save, setting_handles
-from ncpipe.tables import Setting
 
 _NAMES_SHOWN = 3
 _ISOTROPIC = 1e-9

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ncpipe.stores import write_result
-from ncpipe.tables import Setting, write_table
+from ncpipe.experiment.setting import Setting
+from ncpipe.results.tables import write_table
+from ncpipe.stores.files import write_result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ncpipe.experiment.setting import Setting
 from ncpipe.figures.style import (
     REFERENCE,
     Look,
@@ -21,7 +22,7 @@ from ncpipe.figures.style import (
     save,
     setting_handles,
 )
-from ncpipe.tables import Setting, over_seeds, select
+from ncpipe.results.tables import over_seeds, select
 
 BASES = {"raw": "raw", "unit": "unit length", "centred": "centred", "classifier": "classifier rows"}
 HYPOTHESES = {

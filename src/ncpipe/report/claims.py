@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ncpipe.objective import Objective
+from ncpipe.experiment.setting import Setting, baseline, settings_from_config
+from ncpipe.objective.settings import Objective
 from ncpipe.report.evidence import (
     UNCERTIFIED,
     Cell,
@@ -38,9 +39,7 @@ from ncpipe.report.evidence import (
     outcome_of,
     weigh,
 )
-from ncpipe.statistics import CONFIDENCE, equivalence_p, log_ratios, mean_interval, spearman_interval
-from ncpipe.stores import write_result
-from ncpipe.tables import (
+from ncpipe.results.tables import (
     COLLAPSE_METRICS,
     METRIC_LABELS,
     METRICS,
@@ -49,15 +48,14 @@ from ncpipe.tables import (
     SYNTHESIS,
     TAGWISE_STUDY,
     VARIANT_LABELS,
-    Setting,
-    baseline,
     last_epoch,
     metric_rows,
     read_table,
-    read_theory,
-    settings_from_config,
     write_table,
 )
+from ncpipe.results.theory_file import read_theory_files
+from ncpipe.statistics import CONFIDENCE, equivalence_p, log_ratios, mean_interval, spearman_interval
+from ncpipe.stores.files import write_result
 
 REDUCTION = 0.2  # claim 1a: by how much the fitted weights must beat uniform ones
 GROWTH = 0.1  # claim 1b: the exponent above which weights grow with frequency
@@ -211,7 +209,7 @@ class Tables:
             metrics=read_table(metrics, METRICS),
             synthesis=read_table(synthesis, SYNTHESIS),
             optimum=read_table(optimum, OPTIMUM),
-            theory=read_theory(theory),
+            theory=read_theory_files(theory),
             settings=settings_from_config(settings),
             objectives=dict(objectives),
             spectrum_study=None if spectrum_study is None else read_table(spectrum_study, SPECTRUM_STUDY),

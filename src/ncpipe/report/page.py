@@ -13,9 +13,10 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from ncpipe.errors import InputError
+from ncpipe.experiment.setting import Setting, settings_from_config
 from ncpipe.report.claims import CLAIMS
-from ncpipe.stores import check_result, read_json, write_result
-from ncpipe.tables import METRIC_LABELS, Setting, settings_from_config
+from ncpipe.results.tables import METRIC_LABELS
+from ncpipe.stores.files import check_result, read_json, write_result
 
 _PIXELS = 1.5  # for each point of a figure, so that the text of all is of one size
 _PROFILES = {

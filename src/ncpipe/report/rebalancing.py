@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ncpipe.objective import has_signed_features
+from ncpipe.experiment.architectures import has_signed_features
+from ncpipe.experiment.setting import Setting, settings_from_config
+from ncpipe.labels.sampling import Sampling
 from ncpipe.report.evidence import Cell, number
-from ncpipe.sampling import Sampling, read_sampling
+from ncpipe.results.sampling_file import read_sampling
+from ncpipe.results.tables import METRICS, OPTIMUM, last_epoch, read_table, write_table
 from ncpipe.statistics import mean_interval
-from ncpipe.stores import write_result
-from ncpipe.tables import METRICS, OPTIMUM, Setting, last_epoch, read_table, settings_from_config, write_table
+from ncpipe.stores.files import write_result
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 
 from ncpipe.errors import InputError
-from ncpipe.labels import LabelDistribution, contrast_classes
-from ncpipe.naming import parse_label_set
-from ncpipe.objective import Objective
-from ncpipe.sampling import check_sampling, read_sampling
-from ncpipe.stores import write_result
-from ncpipe.synthesis import fit_synthesis, tagwise_residuals
-from ncpipe.theory.bound import spectral_bound
-from ncpipe.theory.laws import laws
-from ncpipe.theory.optimum import Optimum, solve
-from ncpipe.theory.relu import solve_relu
-from ncpipe.theory.spectrum import Spectrum, kappa_covariance, multiplicity_spectrum, pooled_spectrum
-from ncpipe.theory.thresholds import thresholds
+from ncpipe.geometry.synthesis import fit_synthesis, tagwise_residuals
+from ncpipe.labels.distribution import LabelDistribution, contrast_classes
+from ncpipe.labels.names import parse_label_set
+from ncpipe.labels.spectrum import Spectrum, kappa_covariance, multiplicity_spectrum, pooled_spectrum
+from ncpipe.objective.settings import Objective
+from ncpipe.optimum.bound import spectral_bound
+from ncpipe.optimum.laws import laws
+from ncpipe.optimum.optimum import Optimum, solve
+from ncpipe.optimum.relu import solve_relu
+from ncpipe.optimum.thresholds import thresholds
+from ncpipe.results.sampling_file import check_sampling, read_sampling
+from ncpipe.stores.files import write_result
 
 
 def analyse(

@@ -17,22 +17,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from ncpipe.labels import LabelDistribution
-from ncpipe.metrics import VARIANTS, UndefinedMetric, angle_metric, collapsed, nc2_h, nc2_w, nc3
-from ncpipe.objective import Objective
-from ncpipe.synthesis import fit_synthesis, geometry_bound, tagwise_residuals
-from ncpipe.tables import (
-    CRITICAL_STUDY,
-    PHASE_STUDY,
-    RATIOS_STUDY,
-    SPECTRUM_STUDY,
-    SYNTHETIC_STUDY,
-    TAGWISE_STUDY,
-    write_table,
-)
-from ncpipe.theory.bound import spectral_bound
-from ncpipe.theory.critical import CriticalLambda, lambda_critical
-from ncpipe.theory.design import (
+from ncpipe.geometry.metrics import VARIANTS, UndefinedMetric, angle_metric, collapsed, nc2_h, nc2_w, nc3
+from ncpipe.geometry.synthesis import fit_synthesis, geometry_bound, tagwise_residuals
+from ncpipe.labels.design import (
     REFERENCE,
     Scale,
     bipartite_pairs,
@@ -44,11 +31,24 @@ from ncpipe.theory.design import (
     singles_and_pairs,
     step_counts,
 )
-from ncpipe.theory.laws import margin_laws, prediction_sigma
-from ncpipe.theory.optimum import Optimum, solve
-from ncpipe.theory.relu import ReluOptimum, solve_relu
-from ncpipe.theory.spectrum import multiplicity_spectrum, pooled_spectrum
-from ncpipe.theory.thresholds import minority_collapse, zero_threshold
+from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.labels.spectrum import multiplicity_spectrum, pooled_spectrum
+from ncpipe.objective.settings import Objective
+from ncpipe.optimum.bound import spectral_bound
+from ncpipe.optimum.critical import CriticalLambda, lambda_critical
+from ncpipe.optimum.laws import margin_laws, prediction_sigma
+from ncpipe.optimum.optimum import Optimum, solve
+from ncpipe.optimum.relu import ReluOptimum, solve_relu
+from ncpipe.optimum.thresholds import minority_collapse, zero_threshold
+from ncpipe.results.tables import (
+    CRITICAL_STUDY,
+    PHASE_STUDY,
+    RATIOS_STUDY,
+    SPECTRUM_STUDY,
+    SYNTHETIC_STUDY,
+    TAGWISE_STUDY,
+    write_table,
+)
 
 Profile = Literal["step", "exponential", "uniform"]
 Graph = Literal["matching", "bipartite"]

@@ -11,20 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ncpipe.datasets import DataSplit
 from ncpipe.errors import DivergenceError, StateMismatchError, StoreError
-from ncpipe.stores import (
-    Array,
-    EpochArray,
-    EpochWriter,
-    Store,
-    differences,
-    hash_json,
-    read_json,
-    write_atomically,
-    write_json,
-    write_manifest,
-)
+from ncpipe.results.datasets import DataSplit
+from ncpipe.stores.files import differences, hash_json, read_json, write_atomically, write_json, write_manifest
+from ncpipe.stores.zarr import Array, EpochArray, EpochWriter, Store
 from ncpipe.train.keep import Keep
 from ncpipe.train.optimiser import learning_rate
 from ncpipe.train.state import load_state

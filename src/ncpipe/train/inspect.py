@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ncpipe.config import DEFAULT_FEATURES, Run
 from ncpipe.errors import StoreError
-from ncpipe.stores import Store
+from ncpipe.experiment.plan import DEFAULT_FEATURES, Run
+from ncpipe.stores.zarr import Store
 from ncpipe.train.state import load_state
 
 SHOWN = ("objective", "objective_loss", "error_train", "error_test")

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ncpipe.config import DEFAULT_FEATURES
-from ncpipe.moments import group_means, groups, moments, pack_predictions
-from ncpipe.objective import Objective, network_logits, predictions
-from ncpipe.refit import refit_classifier
-from ncpipe.stores import EpochArray
+from ncpipe.experiment.plan import DEFAULT_FEATURES
+from ncpipe.geometry.moments import group_means, groups, moments, pack_predictions
+from ncpipe.objective.losses import predictions
+from ncpipe.objective.refit import refit_classifier
+from ncpipe.objective.settings import Objective
+from ncpipe.objective.terms import network_logits
+from ncpipe.stores.zarr import EpochArray
 
 
 class Keep:
@@ -24,7 +26,7 @@ class Keep:
     Parameters
     ----------
     settings : mapping
-        As `ncpipe.config.train_settings` has them.
+        As `ncpipe.experiment.plan.train_settings` has them.
     label_sets : ndarray, shape (S, K)
         Multi-hot.
     label_set : mapping of split to ndarray of int, shape (N,)

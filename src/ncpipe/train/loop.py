@@ -17,12 +17,14 @@ import numpy as np
 import torch
 
 import ncpipe
-from ncpipe.config import Run
-from ncpipe.datasets import dataset_store
 from ncpipe.errors import DivergenceError, InputError
-from ncpipe.naming import LabelSet, label_set_name
+from ncpipe.experiment.plan import Run
+from ncpipe.labels.names import LabelSet, label_set_name
 from ncpipe.progress import Progress, clock
-from ncpipe.stores import EpochWriter, differences, exclusive, hash_json, space_errors
+from ncpipe.results.datasets import dataset_store
+from ncpipe.stores.files import differences, hash_json, space_errors
+from ncpipe.stores.locks import exclusive
+from ncpipe.stores.zarr import EpochWriter
 from ncpipe.train import TRAIN_VERSION
 from ncpipe.train.allocator import keep_freed_memory
 from ncpipe.train.arithmetic import arithmetic, check_precision
@@ -72,7 +74,7 @@ def train_run(
         ``run`` (dataset, setting, network, seed), ``network``, ``recipe``, ``objective``, ``counts`` ({label set name:
         samples}), ``epochs``, ``checkpoints``, ``seed``; ``features`` where a checkpoint keeps others than float32;
         ``sampling`` (method, cap) for a setting that weights its label sets: plain values, see
-        `ncpipe.config.train_settings`.
+        `ncpipe.experiment.plan.train_settings`.
     data, folder : Path
         The data set's folder and this run's folder.
     sampling : Path, optional

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ncpipe.config import Run
 from ncpipe.errors import DeviceMemoryError
+from ncpipe.experiment.plan import Run
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ncpipe.objective import Classifier, simplex_etf
+from ncpipe.objective.losses import simplex_etf
+from ncpipe.objective.settings import Classifier
 
 
 class ConvNet(nn.Sequential):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from ncpipe.objective import LossName
+from ncpipe.objective.settings import LossName
 
 
 def batch_loss(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ncpipe.stores import EpochWriter
+from ncpipe.stores.zarr import EpochWriter
 from ncpipe.train.background import Background, HostCopy
 from ncpipe.train.files import RunFiles
 from ncpipe.train.keep import Keep

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ncpipe.datasets import DataSplit, open_dataset, select
 from ncpipe.errors import InputError
-from ncpipe.naming import LabelSet, parse_label_set
-from ncpipe.sampling import check_sampling, read_sampling
+from ncpipe.labels.names import LabelSet, parse_label_set
+from ncpipe.results.datasets import DataSplit, open_dataset, select
+from ncpipe.results.sampling_file import check_sampling, read_sampling
 
 
 class Split:

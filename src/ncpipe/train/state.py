@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ncpipe.errors import StoreError
-from ncpipe.stores import read_sealed, write_sealed
+from ncpipe.stores.files import read_sealed, write_sealed
 
 STATE_VERSION = 1
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ncpipe.config import DEFAULT_FEATURE_PENALTY, Run
 from ncpipe.errors import DivergenceError
+from ncpipe.experiment.plan import DEFAULT_FEATURE_PENALTY, Run
 from ncpipe.streams import permutations, stream
 from ncpipe.train.arithmetic import LossScale, autocast
 from ncpipe.train.compiled import compile_backbone

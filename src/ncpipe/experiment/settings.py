@@ -1,0 +1,365 @@
+"""The configuration: all its faults at once as plain lines, and the plan of runs that it asks for.
+
+Imports nothing heavy: every Snakemake process, and every SLURM job, reads this at start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ncpipe.errors import ConfigError, InputError, near_match
+from ncpipe.experiment.architectures import NETWORK_KEYS, OPTIONAL_NETWORK_KEYS, VGG_SIDE, batch_norm_side
+from ncpipe.experiment.base_sets import BASE_SETS, base_capacity
+from ncpipe.experiment.messages import (
+    _is_number,
+    _shape_problems,
+    _shown,
+    _text_keys_only,
+)
+from ncpipe.experiment.plan import (
+    DEFAULT_ARITHMETIC,
+    STUDIES,
+    Config,
+    Run,
+    balanced_counts,
+    image_side,
+    plan_runs,
+    setting_counts,
+)
+from ncpipe.labels.names import LabelSet, parse_label_set
+
+# --- reading and checking ---------------------------------------------------------------------------------------
+
+
+def load_config(*paths: Path) -> dict[str, Any]:
+    """Read a configuration and its overlays as Snakemake does: mappings merge deeply, lists replace.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, unreadable, or not a YAML mapping.
+    """
+    merged: dict[str, Any] = {}
+    for path in paths:
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: no such configuration file") from error
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(loaded, dict):
+            raise InputError(f"{path}: found {_shown(loaded)}; a configuration is a mapping of keys")
+        _merge(merged, loaded)
+    return merged
+
+
+def _merge(base: dict[str, Any], overlay: Mapping[str, Any]) -> None:
+    for key, value in overlay.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
+
+
+def load_checked(*overlays: Path) -> dict[str, Any]:
+    """Read and check the configuration of the checkout that the working directory is, with overlays.
+
+    Raises
+    ------
+    InputError, ConfigError
+        As `load_config` and `check`; also outside a checkout.
+    """
+    schema = Path("workflow/schemas/config.schema.yaml")
+    if not schema.is_file():
+        raise InputError(f"{schema}: missing; run this command in the checkout of ncpipe")
+    config = load_config(Path("config.yaml"), *overlays)
+    check(config, yaml.safe_load(schema.read_text()))
+    return config
+
+
+def check(config: Config, schema: Mapping[str, Any]) -> None:
+    """Check a merged configuration against the schema and across its fields.
+
+    Raises
+    ------
+    ConfigError
+        With every fault found, one line each. Cross-field checks leave out the entries whose shape is wrong.
+    """
+    problems: list[str] = []
+    config = _text_keys_only(config, problems)
+    broken: set[tuple[Any, ...]] = set()
+    for path, line in _shape_problems(config, schema):
+        broken.add(path[:2])
+        problems.append(line)
+    problems += _cross_problems(config, broken)
+    if not problems:
+        problems = list(_run_problems(config))
+    if problems:
+        raise ConfigError(list(dict.fromkeys(" ".join(line.split()) for line in problems)))
+
+
+# --- cross-field checks -----------------------------------------------------------------------------------------
+
+
+def _cross_problems(config: Config, broken: Set[tuple[Any, ...]]) -> Iterator[str]:
+    """Check each entry whose shape is right, (section, name) not in `broken`, and the names that it refers to."""
+    tables = {section: config.get(section) for section in ("datasets", "settings", "objectives", "recipes", "networks")}
+    names = {section: list(table) for section, table in tables.items() if isinstance(table, Mapping)}
+    sound = {s: {n: e for n, e in (tables[s] or {}).items() if (s, n) not in broken} for s in names}
+    selected = config.get("runs")
+    runs = {i: e for i, e in enumerate(selected if isinstance(selected, list) else []) if ("runs", i) not in broken}
+
+    in_use = {name for entry in runs.values() for name in entry["datasets"]}
+    for name, dataset in sound.get("datasets", {}).items():
+        yield from _dataset_problems(name, dataset, in_use=name in in_use)
+    for name, setting in sound.get("settings", {}).items():
+        yield from _setting_problems(name, setting)
+    for name, objective in sound.get("objectives", {}).items():
+        yield from _objective_problems(name, objective)
+    for name, recipe in sound.get("recipes", {}).items():
+        yield from _recipe_problems(name, recipe, config.get("device"))
+    for name, network in sound.get("networks", {}).items():
+        yield from _network_problems(name, network)
+        for key, section in (("objective", "objectives"), ("recipe", "recipes")):
+            yield from _unknown_name(f"networks.{name}.{key}", network[key], names.get(section))
+        recipe = sound.get("recipes", {}).get(network["recipe"])
+        if recipe and network["architecture"] == "ufm" and recipe["batch"] != "full":
+            yield (
+                f"networks.{name}.recipe: found {network['recipe']!r} with batch {recipe['batch']}; architecture ufm "
+                f"needs a recipe with batch full"
+            )
+        if recipe and network["architecture"] == "ufm":
+            for key in ("precision", "compile"):
+                if recipe.get(key, DEFAULT_ARITHMETIC[key]) != DEFAULT_ARITHMETIC[key]:
+                    yield (
+                        f"networks.{name}.recipe: found {network['recipe']!r} with {key} {_shown(recipe[key])}; "
+                        f"architecture ufm has no layers to compute, remove that key"
+                    )
+    for i, entry in runs.items():
+        for key in ("datasets", "settings", "networks"):
+            for j, name in enumerate(entry[key]):
+                yield from _unknown_name(f"runs[{i}].{key}[{j}]", name, names.get(key))
+    if ("studies",) not in broken and config.get("studies"):
+        yield from _study_problems(config["studies"], broken, names.get("objectives"), sound.get("objectives", {}))
+
+
+def _dataset_problems(name: str, dataset: Mapping[str, Any], *, in_use: bool) -> Iterator[str]:
+    """Check one data set; its files only where a run uses it, so that a checkout needs no more than it trains on."""
+    where, folder = f"datasets.{name}", dataset.get("folder")
+    for split in ("train", "test"):
+        if not any(dataset[f"{split}_counts"]):
+            yield f"{where}.{split}_counts: found only zeros; allowed: at least one sample"
+    if folder and not BASE_SETS[dataset["base"]].needs_folder:
+        yield f"{where}.folder: found {folder!r}; base {dataset['base']} comes with a package, allowed: null"
+    if not in_use:
+        return
+    try:
+        capacity = base_capacity(dataset["base"], folder)
+    except InputError as error:
+        yield f"{where}: {error}"
+        return
+    except OSError as error:
+        yield f"{where}.folder: found {folder!r}; it cannot be read ({error.strerror})"
+        return
+    if capacity is None:
+        return
+    for split, available in zip(("train", "test"), capacity[:2], strict=True):
+        for position, count in enumerate(dataset[f"{split}_counts"]):
+            if count > available:
+                yield (
+                    f"{where}.{split}_counts[{position}]: found {count}; the {split} split of {dataset['base']} has "
+                    f"{available} images in its smallest class, allowed: 0 to {available}"
+                )
+
+
+def _setting_problems(name: str, setting: Mapping[str, Any]) -> Iterator[str]:
+    where, profile = f"settings.{name}", setting["profile"]
+    needs = {"step": "ratio", "exponential": "ratio", "uniform": "ratio", "explicit": "counts"}.get(profile)
+    for key in ("ratio", "counts"):
+        if key == needs and key not in setting:
+            yield f"{where}.{key}: missing; profile {profile} needs it"
+        elif key != needs and key in setting:
+            yield f"{where}.{key}: found {_shown(setting[key])}; profile {profile} does not use it, remove the key"
+    if "total" in setting and profile in ("balanced", "explicit"):
+        yield f"{where}.total: found {_shown(setting['total'])}; profile {profile} does not use it, remove the key"
+    sampling = setting.get("sampling", "natural")
+    if "cap" in setting and sampling != "max_kappa":
+        yield f"{where}.cap: found {_shown(setting['cap'])}; sampling {sampling} does not use it, remove the key"
+    spelt: dict[LabelSet, str] = {}
+    for key in setting.get("counts", {}):
+        other = spelt.setdefault(parse_label_set(key), key)
+        if other != key:
+            yield f"{where}.counts.{key}: found the label set of {other!r} again; allowed: each at most once"
+
+
+def _objective_problems(name: str, objective: Mapping[str, Any]) -> Iterator[str]:
+    where, loss = f"objectives.{name}", objective["loss"]
+    if loss == "bce" and objective["target"] != "raw":
+        yield f"{where}.target: found {objective['target']!r}; loss bce takes the labels as they are, allowed: raw"
+    weights = objective.get("class_weights", [])
+    if loss != "pal" and "class_weights" in objective:
+        yield f"{where}.class_weights: found {_shown(weights)}; loss {loss} does not use them, remove the key"
+    for i, weight in enumerate(weights if isinstance(weights, list) else []):
+        if not _is_number(weight) or weight <= 0:
+            yield f"{where}.class_weights[{i}]: found {_shown(weight)}; allowed: a number > 0"
+
+
+def _recipe_problems(name: str, recipe: Mapping[str, Any], device: Any) -> Iterator[str]:
+    if recipe.get("feature_penalty") == "batch_sum" and recipe["batch"] == "full":
+        yield (
+            f"recipes.{name}.feature_penalty: found 'batch_sum' with batch full; it differs from per_sample in a short "
+            f"last batch only, remove the key"
+        )
+    if device == "cpu" and recipe.get("precision") == "tf32":
+        yield f"recipes.{name}.precision: found 'tf32' with device cpu; allowed there: float32, bfloat16, float16"
+    where, checkpoints = f"recipes.{name}.checkpoints", recipe["checkpoints"]
+    if checkpoints == "log":
+        return
+    if isinstance(checkpoints, Mapping):
+        if checkpoints["every"] > recipe["epochs"]:
+            allowed = f"1 to recipes.{name}.epochs = {recipe['epochs']}"
+            yield f"{where}.every: found {checkpoints['every']}; allowed: {allowed}"
+        return
+    if checkpoints != sorted(checkpoints):
+        yield f"{where}: found {checkpoints}; allowed: epochs in increasing order"
+    if max(checkpoints) > recipe["epochs"]:
+        yield f"{where}: found epoch {max(checkpoints)}; allowed: 0 to recipes.{name}.epochs = {recipe['epochs']}"
+
+
+def _network_problems(name: str, network: Mapping[str, Any]) -> Iterator[str]:
+    where, architecture = f"networks.{name}", network["architecture"]
+    needed, optional = NETWORK_KEYS[architecture], OPTIONAL_NETWORK_KEYS.get(architecture, ())
+    for key in dict.fromkeys(chain(*NETWORK_KEYS.values(), *OPTIONAL_NETWORK_KEYS.values())):
+        if key in needed and key not in network:
+            yield f"{where}.{key}: missing; architecture {architecture} needs it"
+        elif key not in (*needed, *optional) and key in network:
+            found = f"found {_shown(network[key])}"
+            yield f"{where}.{key}: {found}; architecture {architecture} does not use it, remove the key"
+    if {"heads", "features"} <= network.keys() and "heads" in needed and network["features"] % network["heads"]:
+        yield f"{where}.heads: found {network['heads']}; allowed: a divisor of {where}.features = {network['features']}"
+
+
+def _study_problems(
+    studies: Mapping[str, Any],
+    broken: Set[tuple[Any, ...]],
+    objectives: Sequence[str] | None,
+    sound: Mapping[str, Mapping[str, Any]],
+) -> Iterator[str]:
+    """Check what the selected studies share, and those of a right shape."""
+    selected = [name for name in STUDIES if studies.get(name) is not None]
+    shaped = [name for name in ("labels", *selected) if name in studies and ("studies", name) not in broken]
+    parts: dict[str, Any] = {name: studies[name] for name in shaped}
+    for key in ("objective", "labels"):
+        if selected and key not in studies:
+            yield f"studies.{key}: missing; needed by the studies that are selected ({', '.join(selected)})"
+    if "objective" in studies and ("studies", "objective") not in broken:
+        yield from _unknown_name("studies.objective", studies["objective"], objectives)
+        entry = sound.get(studies["objective"])
+        if entry and (entry["loss"] != "pal" or "class_weights" in entry or entry.get("classifier") == "etf"):
+            yield (
+                f"studies.objective: found {studies['objective']!r}; allowed: an objective with loss pal, without "
+                f"class_weights, its classifier learned"
+            )
+    for key, grid in parts.get("phase", {}).items():
+        if isinstance(grid, Mapping) and not grid["low"] < grid["high"]:
+            yield f"studies.phase.{key}: found low {grid['low']} and high {grid['high']}; allowed: low < high"
+    classes = parts.get("labels", {}).get("classes", 0)
+    if "tagwise" in parts and classes % 2:
+        yield f"studies.labels.classes: found {classes}; study tagwise needs an even number (perfect matchings)"
+
+
+def _unknown_name(where: str, name: str, defined: Sequence[str] | None) -> Iterator[str]:
+    """One line where `name` is not among the `defined` (None: those could not be read)."""
+    if defined is not None and name not in defined:
+        match = near_match(name, defined) or ";"
+        yield f"{where}: found {name!r}{match} allowed: {', '.join(defined)}"
+
+
+def _run_problems(config: Config) -> Iterator[str]:
+    """Check each selected setting and network against the data set that they meet; all else must be right."""
+    runs = plan_runs(config)
+    for dataset, name in sorted({(run.dataset, run.network) for run in runs}):
+        yield from _image_problems(config, dataset, name)
+    yield from _setting_run_problems(config, runs)
+    for dataset, setting, name in sorted({(run.dataset, run.setting, run.network) for run in runs}):
+        yield from _batch_problems(config, dataset, setting, name)
+
+
+def _image_problems(config: Config, dataset: str, name: str) -> Iterator[str]:
+    """Check that a network can take the images of a data set."""
+    network, side = config["networks"][name], image_side(config, dataset)
+    images = f"images of data set {dataset} are {side} x {side} pixels"
+    if network["architecture"] == "vit" and side % network["patch"]:
+        yield f"networks.{name}.patch: found {network['patch']}; {images}, allowed: a divisor of {side}"
+    if network["architecture"] == "vgg16" and side < VGG_SIDE:
+        yield f"networks.{name}.architecture: found vgg16; {images}, five poolings need {VGG_SIDE} x {VGG_SIDE} or more"
+
+
+def _batch_problems(config: Config, dataset: str, setting: str, name: str) -> Iterator[str]:
+    """Check that no batch is one number a channel where batch norm stands: it has no variance then."""
+    network = config["networks"][name]
+    recipe = network["recipe"]
+    batch = config["recipes"][recipe]["batch"]
+    samples = sum(setting_counts(config["datasets"][dataset], config["settings"][setting]).values())
+    last = samples if batch == "full" else samples % batch or min(batch, samples)
+    if last == 1 and batch_norm_side(network, image_side(config, dataset)) == 1:
+        yield (
+            f"recipes.{recipe}.batch: found {batch}; of the {samples} samples of setting {setting} of data set "
+            f"{dataset} it leaves 1 to the last batch, and batch norm in network {name} needs 2"
+        )
+
+
+def _setting_run_problems(config: Config, runs: Sequence[Run]) -> Iterator[str]:
+    """Check the explicit counts of each selected setting against the data set that it selects from."""
+    pairs = sorted({(run.dataset, run.setting) for run in runs})
+    for dataset, setting in pairs:
+        classes = BASE_SETS[config["datasets"][dataset]["base"]].classes
+        balanced = balanced_counts(config["datasets"][dataset]["train_counts"], classes)
+        for key, count in config["settings"][setting].get("counts", {}).items():
+            where, label_set = f"settings.{setting}.counts.{key}", parse_label_set(key)
+            if label_set[-1] >= classes or len(set(label_set)) != len(label_set):
+                yield f"{where}: found {key!r}; classes of {dataset} are 0 to {classes - 1}, each at most once"
+            elif count > balanced.get(label_set, 0):
+                yield (
+                    f"{where}: found {count}; data set {dataset} has {balanced.get(label_set, 0)} samples of it "
+                    f"(datasets.{dataset}.train_counts)"
+                )
+    for dataset, setting, network in dict.fromkeys((r.dataset, r.setting, r.network) for r in plan_runs(config)):
+        yield from _classes_problems(config, dataset, setting, network)
+
+
+def _classes_problems(config: Config, dataset: str, setting: str, network: str) -> Iterator[str]:
+    """Check what an objective needs of the classes of the data set that a network trains on."""
+    from ncpipe.experiment.architectures import network_size
+
+    name, base = config["networks"][network]["objective"], BASE_SETS[config["datasets"][dataset]["base"]]
+    objective, classes = config["objectives"][name], base.classes
+    weights = objective.get("class_weights")
+    if weights == "balanced":
+        counts = setting_counts(config["datasets"][dataset], config["settings"][setting])
+        absent = sorted(set(range(classes)) - {k for label_set in counts for k in parse_label_set(label_set)})
+        if absent:
+            yield (
+                f"objectives.{name}.class_weights: found 'balanced'; class {absent[0]} has no sample in setting "
+                f"{setting} of {dataset}, allowed: a list, or samples of every class"
+            )
+    elif weights is not None and len(weights) != classes:
+        yield (
+            f"objectives.{name}.class_weights: found {len(weights)} numbers; {dataset} has {classes} classes, allowed: "
+            f"one number > 0 for each"
+        )
+    if objective.get("classifier") != "etf":
+        return
+    width = network_size(config["networks"][network], (base.channels, 2 * base.side, 2 * base.side), 1).features
+    if width < classes:
+        yield (
+            f"networks.{network}: found feature width {width} with objective {name}, whose classifier is a simplex "
+            f"ETF; {dataset} has {classes} classes, allowed: a feature width of {classes} or more"
+        )

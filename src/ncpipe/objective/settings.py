@@ -1,0 +1,123 @@
+"""Settings of the terminal objective (7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ncpipe.labels.distribution import LabelDistribution, Target
+
+Bias = Literal["none", "penalised", "free"]
+LossName = Literal["pal", "bce", "mse"]
+Classifier = Literal["learned", "etf"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Settings of the terminal objective, theory.md (7).
+
+    Parameters
+    ----------
+    target : {"normalised", "raw"}
+        t_S = y_S / m or t_S = y_S (pick-all-labels).
+    lambda_w, lambda_h : float
+        Penalties on the classifier and, per sample, on the features; > 0.
+    lambda_b : float
+        Penalty on the bias; 0 makes it free. Ignored without a bias.
+    use_bias : bool
+        Whether the classifier has a bias.
+    loss : {"pal", "bce", "mse"}
+        ℓ of (7): pick-all-labels cross-entropy, binary cross-entropy of every class, or half the squared error.
+    class_weights : tuple of float, length K, optional
+        c_k > 0: pick-all-labels with c_k t_k for t_k.
+    classifier : {"learned", "etf"}
+        Whether W is learned, or fixed to `simplex_etf`; its penalty in (7) is a constant then.
+    """
+
+    target: Target
+    lambda_w: float
+    lambda_h: float
+    lambda_b: float = 0.0
+    use_bias: bool = True
+    loss: LossName = "pal"
+    class_weights: tuple[float, ...] | None = None
+    classifier: Classifier = "learned"
+
+    @property
+    def lam(self) -> float:
+        """λ = sqrt(λ_W λ_H), the nuclear-norm weight of (8)."""
+        return float(np.sqrt(self.lambda_w * self.lambda_h))
+
+    @property
+    def bias(self) -> Bias:
+        """The bias mode of (9)."""
+        if not self.use_bias:
+            return "none"
+        return "penalised" if self.lambda_b > 0 else "free"
+
+    @property
+    def variant(self) -> str:
+        """What sets the objective apart from unweighted pick-all-labels with a learned classifier; "" if nothing."""
+        parts = [] if self.loss == "pal" else [f"loss {self.loss}"]
+        parts += [] if self.class_weights is None else ["class weights"]
+        parts += [] if self.classifier == "learned" else ["a fixed classifier"]
+        return " and ".join(parts)
+
+    @property
+    def least_width(self) -> str:
+        """Feature width from which on (7) equals (8): "K - 1" where the loss sees contrasts only, else "K"."""
+        return "K - 1" if self.loss == "pal" and self.classifier == "learned" else "K"
+
+    @classmethod
+    def from_config(cls, entry: dict[str, Any]) -> Objective:
+        """Build from a validated entry of ``objectives``, its class weights numbers (`config.objective_entry`)."""
+        weights = entry.get("class_weights")
+        return cls(
+            target=entry["target"],
+            lambda_w=float(entry["lambda_w"]),
+            lambda_h=float(entry["lambda_h"]),
+            lambda_b=float(entry["lambda_b"]),
+            use_bias=bool(entry["bias"]),
+            loss=entry.get("loss", "pal"),
+            class_weights=None if weights is None else tuple(map(float, weights)),
+            classifier=entry.get("classifier", "learned"),
+        )
+
+    def as_entry(self) -> dict[str, Any]:
+        """The entry that `from_config` makes this of; values that are defaults of the configuration are left out."""
+        entry: dict[str, Any] = {
+            "target": self.target,
+            "lambda_w": self.lambda_w,
+            "lambda_h": self.lambda_h,
+            "lambda_b": self.lambda_b,
+            "bias": self.use_bias,
+        }
+        entry |= {} if self.loss == "pal" else {"loss": self.loss}
+        entry |= {} if self.class_weights is None else {"class_weights": list(self.class_weights)}
+        return entry | ({} if self.classifier == "learned" else {"classifier": self.classifier})
+
+    def target_rows(self, multi_hot: np.ndarray) -> np.ndarray:
+        """t_S of multi-hot rows, shape (S, K): of the objective's target, times its class weights."""
+        rows = target_rows(multi_hot, self.target)
+        return rows if self.class_weights is None else rows * np.array(self.class_weights)
+
+    def targets(self, distribution: LabelDistribution) -> np.ndarray:
+        """t_S of the label sets, shape (S, K)."""
+        rows = distribution.targets(self.target)
+        return rows if self.class_weights is None else rows * np.array(self.class_weights)
+
+    def amplitude(self, distribution: LabelDistribution) -> np.ndarray:
+        """s_S of the gradient s_S p_S − t_S, shape (S,): τ_S = 1ᵀt_S for pick-all-labels, 1 for the others."""
+        if self.loss != "pal":
+            return np.ones(len(distribution.counts))
+        if self.class_weights is None:
+            return distribution.tau(self.target)
+        return self.targets(distribution).sum(axis=1)
+
+
+def target_rows(multi_hot: np.ndarray, target: Target) -> np.ndarray:
+    """Targets of multi-hot rows, shape (S, K): y/|y| (normalised) or y (raw)."""
+    rows = np.asarray(multi_hot, dtype=np.float64)
+    return rows / rows.sum(axis=1, keepdims=True) if target == "normalised" else rows

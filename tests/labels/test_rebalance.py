@@ -1,0 +1,142 @@
+"""Rebalancing: measured values, the semidefinite program against brute force, bounds that are bounds."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.labels.rebalance import frequency_weights, rebalance
+from ncpipe.labels.sampling import resampled
+from ncpipe.labels.spectrum import pooled_spectrum
+from ncpipe.objective.settings import Objective
+from ncpipe.optimum.optimum import solve
+
+
+def step(r, *, classes=10, alone=3100.0, pair=200.0):
+    counts = {(k,): alone * (1 if k < classes // 2 else r) for k in range(classes)}
+    counts |= dict.fromkeys(itertools.combinations(range(classes), 2), pair)
+    return LabelDistribution.from_counts(counts, classes)
+
+
+def random_distribution(seed):
+    rng = np.random.default_rng(seed)
+    classes = int(rng.integers(3, 7))
+    counts = {(k,): float(rng.integers(1, 100)) for k in range(classes)}
+    for m in range(2, classes):
+        counts |= {
+            s: float(rng.integers(1, 100)) for s in itertools.combinations(range(classes), m) if rng.random() < 0.5
+        }
+    return LabelDistribution.from_counts(counts, classes)
+
+
+def check_feasible(distribution, weights, cap):
+    w = distribution.weights
+    assert (weights <= w * cap * (1 + 1e-9)).all()
+    assert (weights >= w / cap * (1 - 1e-9)).all()
+    for m in distribution.multiplicities:
+        rows = distribution.multiplicity == m
+        assert weights[rows].sum() == pytest.approx(w[rows].sum(), rel=1e-9)
+
+
+@pytest.mark.parametrize("method", ["semidefinite", "first_order"])
+@pytest.mark.parametrize(("cap", "expected"), [(2.0, 0.0430), (5.0, 0.0804)])
+def test_measured_reference_values(cap, expected, method):
+    distribution = step(0.1)
+    result = rebalance(distribution, "normalised", cap=cap, method=method)
+    check_feasible(distribution, result.weights, cap)
+    assert result.kappa_before == pytest.approx(0.0273, abs=5e-5)
+    assert result.kappa == pytest.approx(expected, abs=2e-4)
+    assert result.kappa <= result.upper_bound <= result.kappa * (1 + 2e-3)
+    assert pooled_spectrum(resampled(distribution, result.weights), "normalised").kappa == pytest.approx(result.kappa)
+
+
+def test_class_balanced_weights_have_their_measured_effect():
+    distribution = step(0.1)
+    weights = frequency_weights(distribution, "class_balanced")
+    assert pooled_spectrum(resampled(distribution, weights), "normalised").kappa == pytest.approx(0.0436, abs=5e-5)
+    assert (weights / distribution.weights).max() == pytest.approx(1.78, abs=5e-3)
+
+
+@given(seed=st.integers(0, 2**32), cap=st.floats(1, 8), target=st.sampled_from(["normalised", "raw"]))
+@settings(max_examples=15, deadline=None)
+def test_methods_agree_and_no_feasible_weights_beat_the_bound(seed, cap, target):
+    distribution = random_distribution(seed)
+    exact = rebalance(distribution, target, cap=cap, method="semidefinite")
+    quick = rebalance(distribution, target, cap=cap, method="first_order")
+    for result in (exact, quick):
+        check_feasible(distribution, result.weights, cap)
+        assert result.kappa_before <= result.kappa <= result.upper_bound
+    assert exact.upper_bound - exact.kappa <= 1e-6
+    assert quick.kappa <= exact.upper_bound + 1e-12
+    assert quick.upper_bound >= exact.kappa - 1e-12
+    assert quick.kappa >= exact.kappa * 0.97
+    # random vertices of the feasible set
+    rng = np.random.default_rng(seed)
+    w, multiplicity = distribution.weights, distribution.multiplicity
+    shares = np.array([multiplicity == m for m in distribution.multiplicities], dtype=float)
+    for _ in range(5):
+        vertex = linprog(
+            rng.normal(size=len(w)), A_eq=shares, b_eq=shares @ w, bounds=np.column_stack([w / cap, w * cap])
+        ).x
+        assert pooled_spectrum(resampled(distribution, vertex), target).kappa <= exact.upper_bound + 1e-9
+
+
+def test_a_cap_of_one_changes_nothing():
+    distribution = step(0.3)
+    result = rebalance(distribution, "raw", cap=1.0)
+    np.testing.assert_allclose(result.weights, distribution.weights, rtol=1e-9)
+    assert result.kappa == pytest.approx(result.kappa_before)
+
+
+def test_a_missing_class_cannot_be_weighted_up():
+    distribution = LabelDistribution.from_counts({(0,): 3, (1,): 1}, 4)
+    result = rebalance(distribution, "normalised", cap=3.0)
+    assert result.kappa == pytest.approx(0, abs=1e-12)
+    assert result.upper_bound == pytest.approx(0, abs=1e-12)
+
+
+def test_cap_below_one_is_refused():
+    with pytest.raises(ValueError, match=r"cap: found 0\.5"):
+        rebalance(step(0.3), "raw", cap=0.5)
+
+
+def test_rebalancing_recovers_the_rank_of_the_optimum():
+    """At λ² = 0.035 the minority contrasts have collapsed; with the weights found they have not."""
+    distribution = step(0.1)
+    lam = np.sqrt(0.035)
+    objective = Objective("normalised", lam, lam, use_bias=False)
+    balanced = resampled(distribution, rebalance(distribution, "normalised", cap=2.0).weights)
+    assert solve(distribution, objective).rank == 5
+    assert solve(balanced, objective).rank == 9
+
+
+def test_frequency_weights_follow_their_definitions():
+    distribution = LabelDistribution.from_counts({(0,): 6, (1,): 1, (0, 1): 2}, 3)
+    n = np.array([8.0, 3.0])
+    samples = np.array([6.0, 1.0, 2.0])
+    inverse = samples * [1 / n[0], 1 / n[1], 1 / n[0] + 1 / n[1]]
+    np.testing.assert_allclose(frequency_weights(distribution, "inverse_frequency"), inverse / inverse.sum())
+    balanced = samples * [1 / n[0], 1 / n[1], (1 / n[0] + 1 / n[1]) / 2]
+    np.testing.assert_allclose(frequency_weights(distribution, "class_balanced"), balanced / balanced.sum())
+    effective = 0.1 / (1 - 0.9**n)
+    expected = samples * [effective[0], effective[1], effective.mean()]
+    np.testing.assert_allclose(frequency_weights(distribution, "effective_number", beta=0.9), expected / expected.sum())
+    # β = 0 counts every class once: nothing is reweighted
+    np.testing.assert_allclose(frequency_weights(distribution, "effective_number", beta=0.0), distribution.weights)
+
+
+@pytest.mark.slow
+def test_a_hundred_classes_to_about_a_percent():
+    rng = np.random.default_rng(0)
+    counts = {(k,): float(rng.integers(10, 500)) for k in range(100)}
+    while len(counts) < 5000:
+        label_set = rng.choice(100, int(rng.integers(2, 5)), replace=False)
+        counts[tuple(sorted(label_set.tolist()))] = float(rng.integers(1, 100))
+    distribution = LabelDistribution.from_counts(counts, 100)
+    result = rebalance(distribution, "normalised", cap=3.0)
+    check_feasible(distribution, result.weights, 3.0)
+    assert result.upper_bound <= 1.015 * result.kappa
