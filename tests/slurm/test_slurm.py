@@ -26,7 +26,8 @@ import yaml
 from cluster import Cluster, wait_for
 from pipeline import REPOSITORY, Project
 
-from ncpipe.experiment import settings as plan
+from ncpipe.experiment import plan
+from ncpipe.experiment.settings import check, load_config
 from ncpipe.results.verify import verify_results
 from ncpipe.stores.files import read_json
 from ncpipe.stores.locks import at_work
@@ -63,7 +64,7 @@ def train_settings(project: Project) -> dict[str, dict[str, Any]]:
     """Settings of the selected runs, by name."""
     overlay = project.folder / "selected.yaml"
     overlay.write_text(yaml.safe_dump(project.overlay))
-    config = plan.load_config(project.checkout / "config.yaml", overlay)
+    config = load_config(project.checkout / "config.yaml", overlay)
     return {run.name: plan.train_settings(config, run) for run in plan.plan_runs(config)}
 
 
@@ -181,7 +182,7 @@ def test_the_whole_pipeline_in_few_jobs(project: Project, cluster: Cluster) -> N
     results = project.folder / "work/results-smoke"
     assert (results / "report/index.html").is_file()
     assert not any(faults for _, faults in verify_results(results))
-    assert len(plan.plan_runs(plan.load_config(project.checkout / "config.yaml", smoke))) == 10
+    assert len(plan.plan_runs(load_config(project.checkout / "config.yaml", smoke))) == 10
     assert submitted(cluster) - before == 10 + 1 + 1 + 1 + 1
     assert "Nothing to be done" in project.snakemake(*profile(project), configfile=smoke).text
 

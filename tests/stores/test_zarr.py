@@ -512,7 +512,8 @@ import sys
 from pathlib import Path
 import numpy as np
 from ncpipe.errors import StoreError
-from ncpipe.stores import EpochArray, EpochWriter, Store, space_errors
+from ncpipe.stores.files import space_errors
+from ncpipe.stores.zarr import EpochArray, EpochWriter, Store
 
 path = Path(sys.argv[1]) / "run.zarr"
 arrays = {"features": EpochArray(("sample",), (40_000,), "float32", "features")}
@@ -552,7 +553,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from ncpipe.errors import LockedError
-from ncpipe.stores import exclusive
+from ncpipe.stores.locks import exclusive
 
 try:
     with exclusive(Path(sys.argv[1])):

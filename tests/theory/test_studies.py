@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ncpipe.experiment import settings as config
+from ncpipe.experiment import plan
 from ncpipe.labels.design import REFERENCE, Scale
 from ncpipe.labels.spectrum import multiplicity_spectrum
 from ncpipe.objective.settings import Objective
@@ -63,7 +63,7 @@ def settings(name, **changes):
 
 
 def test_studies_have_the_same_names_everywhere():
-    assert tuple(STUDIES) == config.STUDIES == tuple(COLUMNS) == tuple(TINY)
+    assert tuple(STUDIES) == plan.STUDIES == tuple(COLUMNS) == tuple(TINY)
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -88,7 +88,7 @@ def test_terms_agree_with_the_shared_definition(target: str, lambda_b: float) ->
     expected = numpy_objective.objective_terms(
         weight, bias, features, label_set=label_set, multi_hot=multi_hot, objective=settings
     )
-    targets = numpy_objective.target_rows(multi_hot, target)[label_set]
+    targets = target_rows(multi_hot, target)[label_set]
     terms = objective_terms(
         *map(torch.from_numpy, (features, weight, bias, targets)), lambda_w=0.3, lambda_h=0.2, lambda_b=lambda_b
     )

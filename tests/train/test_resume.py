@@ -424,7 +424,7 @@ def test_state_reads_back_and_has_a_version(tmp_path: Path, monkeypatch: pytest.
 HOLD = """
 import sys
 from pathlib import Path
-from ncpipe.stores import exclusive
+from ncpipe.stores.locks import exclusive
 with exclusive(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
