@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncpipe.objective import terms as numpy_objective
-from ncpipe.objective.settings import Objective
+from ncpipe.objective.settings import Objective, target_rows
 from ncpipe.train.objective import batch_loss, error_and_score, objective_terms
 
 K, D = 5, 3
