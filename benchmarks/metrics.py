@@ -11,9 +11,9 @@ from itertools import combinations
 
 import numpy as np
 
-from ncpipe.collapse.analyse import classifier_metrics, geometry_metrics
-from ncpipe.collapse.record import Record
+from ncpipe.geometry.measure import classifier_metrics, geometry_metrics
 from ncpipe.geometry.metrics import condense
+from ncpipe.geometry.record import Record
 from ncpipe.labels.distribution import LabelDistribution
 
 SAMPLES, WIDTH, CLASSES = 40_000, 512, 10

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from ncpipe.collapse.analyse import analyse_run
-from ncpipe.collapse.record import QUANTITIES
 from ncpipe.collapse.tables import open_metrics
 from ncpipe.data.synthesise import synthesise
 from ncpipe.experiment.disk import checkpoint_bytes, human
 from ncpipe.experiment.plan import Config, Run, data_spec, train_settings
 from ncpipe.experiment.settings import BASE_SETS, load_config
+from ncpipe.geometry.record import QUANTITIES
 from ncpipe.stores.zarr import Array, EpochArray, EpochWriter, Store
 from ncpipe.theory.analysis import write_theory
 from ncpipe.train.keep import Keep

@@ -13,10 +13,10 @@ import pytest
 
 from ncpipe.collapse.analyse import analyse_run
 from ncpipe.collapse.optima import analyse_optimum
-from ncpipe.collapse.record import QUANTITIES
 from ncpipe.collapse.run import split_samples
 from ncpipe.collapse.tables import metric_rows, open_metrics, summarise
 from ncpipe.errors import InputError, StoreError
+from ncpipe.geometry.record import QUANTITIES
 from ncpipe.objective.losses import softmax
 from ncpipe.objective.terms import objective_terms, residual_matrix
 from ncpipe.results.tables import METRICS, OPTIMUM, SYNTHESIS, read_table

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncpipe.collapse.optimality import residual_spectrum
 from ncpipe.geometry.metrics import angle_metric, collapsed, condense, nc1, nc2_h, nc2_w, nc3, weakest_contrast
+from ncpipe.geometry.optimality import residual_spectrum
 from ncpipe.geometry.synthesis import fit_synthesis, geometry_bound
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.settings import Objective

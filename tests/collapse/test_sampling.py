@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from ncpipe.collapse.analyse import analyse_run
 from ncpipe.collapse.optima import analyse_optimum
-from ncpipe.collapse.optimality import total_variation
 from ncpipe.collapse.tables import metric_rows, open_metrics
 from ncpipe.errors import InputError
+from ncpipe.geometry.optimality import total_variation
 from ncpipe.geometry.synthesis import fit_synthesis
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.labels.sampling import resampled

@@ -11,12 +11,18 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncpipe.collapse.analyse import classifier_metrics, geometry_metrics, optimality_metrics, spectral_metrics
-from ncpipe.collapse.optimality import split_gap
-from ncpipe.collapse.record import QUANTITIES, Record
 from ncpipe.collapse.run import FeatureCheckpoint, MomentCheckpoint, split_samples
+from ncpipe.geometry.measure import (
+    Predictions,
+    classifier_metrics,
+    geometry_metrics,
+    optimality_metrics,
+    spectral_metrics,
+)
 from ncpipe.geometry.metrics import UndefinedMetric
 from ncpipe.geometry.moments import PREDICTION_STEPS, pack_predictions, unpack_predictions
+from ncpipe.geometry.optimality import split_gap
+from ncpipe.geometry.record import QUANTITIES, Record
 from ncpipe.objective.losses import softmax
 from ncpipe.objective.settings import Objective
 from ncpipe.objective.terms import network_terms
@@ -97,17 +103,9 @@ class Both:
         for split in self.samples:
             at = {**place, "split": split}
             geometry_metrics(record, at, checkpoint.condensed(split), checkpoint.weight, checkpoint.bias)
-        factors = train.factors
-        optimality_metrics(
-            record,
-            place,
-            checkpoint.terms,
-            checkpoint.predictions if self.objective.loss == "pal" else None,
-            train.label_set,
-            self.theory,
-            "relu",
-            factors,
-        )
+        each = checkpoint.predictions if self.objective.loss == "pal" else None
+        predictions = Predictions(each, train.label_set, train.factors)
+        optimality_metrics(record, place, checkpoint.terms, predictions, self.theory, "relu")
         spectral_metrics(record, place, checkpoint.mean_predictions, checkpoint.terms.total, self.theory, "relu")
         parts = split_gap(
             checkpoint.refit(), prototypes=checkpoint.condensed("train").prototypes, distribution=train.sampled,

@@ -15,11 +15,11 @@ import torch
 import zarr
 
 from ncpipe.collapse.analyse import analyse_run
-from ncpipe.collapse.record import QUANTITIES
 from ncpipe.collapse.tables import open_metrics
 from ncpipe.errors import RangeError
 from ncpipe.experiment.settings import BASE_SETS
 from ncpipe.geometry.moments import PREDICTION_STEPS
+from ncpipe.geometry.record import QUANTITIES
 from ncpipe.stores.zarr import Store
 from ncpipe.theory.analysis import write_theory
 from ncpipe.train.trainer import Trainer

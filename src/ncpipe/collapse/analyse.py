@@ -13,202 +13,28 @@ import numpy as np
 import scipy
 
 import ncpipe
-from ncpipe.collapse.optimality import ResidualSpectrum, residual_spectrum, split_gap, total_variation, weakest_margin
-from ncpipe.collapse.record import QUANTITIES, SPLITS, Place, Record
+from ncpipe.collapse.record import metric_arrays
 from ncpipe.collapse.run import OpenRun
-from ncpipe.geometry.metrics import (
-    VARIANTS,
-    Condensed,
-    UndefinedMetric,
-    angle_metric,
-    nc1,
-    nc2_h,
-    nc2_w,
-    nc3,
-    weakest_contrast,
-    weakest_logits,
+from ncpipe.geometry.measure import (
+    Predictions,
+    classifier_metrics,
+    geometry_metrics,
+    no_distribution,
+    optimality_metrics,
+    reference_bound,
+    spectral_metrics,
 )
-from ncpipe.geometry.synthesis import fit_synthesis, geometry_bound, single_prototypes, tagwise_residuals
+from ncpipe.geometry.metrics import VARIANTS, UndefinedMetric, weakest_contrast
+from ncpipe.geometry.optimality import ResidualSpectrum, split_gap
+from ncpipe.geometry.record import QUANTITIES, SPLITS, Record
+from ncpipe.geometry.synthesis import fit_synthesis, single_prototypes
 from ncpipe.labels.distribution import contrast_classes
-from ncpipe.objective.settings import Objective
-from ncpipe.objective.terms import Terms, prediction_sigma, radius
-from ncpipe.results.theory_file import Reference, ReferenceName, Theory, read_theory
+from ncpipe.results.theory_file import Theory, read_theory
 from ncpipe.stores.files import write_manifest
 from ncpipe.stores.zarr import Array, Store, write_store
 
 # A residual direction counts as missing in the classifier where σ(R)/λ is above 1 by more than this.
 _STATIONARY = 1e-3
-
-
-def geometry_metrics(record: Record, place: Place, condensed: Condensed, weight: np.ndarray, bias: np.ndarray) -> None:
-    """Record what one split's geometry says: NC1 to NC3, angles, tag-wise residuals, (13), contrasts, margins.
-
-    Parameters
-    ----------
-    record : Record
-    place : mapping
-        ``epoch`` and ``split``.
-    condensed : Condensed
-    weight, bias : ndarray, shapes (K, d) and (K,)
-    """
-    distribution = condensed.distribution
-    for variant in VARIANTS:
-        at = {**place, "variant": variant}
-        record.compute("nc1", at, nc1, condensed, variant)
-        record.compute("nc2_h", at, nc2_h, condensed, variant)
-        record.compute("nc3", at, nc3, weight, condensed, variant)
-    record.compute("nc2_h_uncentred", place, nc2_h, condensed, "li2024")
-    record.compute("weakest_contrast_prototypes", place, _class_mean_contrast, condensed)
-    logits, multi_hot = condensed.prototypes @ weight.T + bias, distribution.multi_hot()  # (S, K)
-    record.keep("sigma_min_logits", place, weakest_logits(logits, distribution))
-    for m in distribution.multiplicities:
-        at, rows = {**place, "multiplicity": m}, distribution.multiplicity == m
-        record.compute("weakest_margin", at, weakest_margin, logits[rows], multi_hot[rows])
-        if m >= 2:
-            record.compute("angle", at, angle_metric, condensed, m)
-            _synthesis_metrics(record, at, condensed, m)
-
-
-def _class_mean_contrast(condensed: Condensed) -> float:
-    return weakest_contrast(condensed.class_means).value
-
-
-def _synthesis_metrics(record: Record, place: Place, condensed: Condensed, multiplicity: int) -> None:
-    prototypes, distribution = condensed.prototypes, condensed.distribution
-    tagwise = tagwise_residuals(prototypes, distribution, multiplicity)
-    bound = geometry_bound(prototypes, distribution, multiplicity)
-    values = {"tagwise_residual": tagwise.residual, "tagwise_residual_per_set": tagwise.residual_per_set}
-    without = dict.fromkeys(values, "a class has no sample of multiplicity one, or the prototypes vanish")
-    sides = ("geometry_sigma", "geometry_bound", "geometry_tightness")
-    if prototypes.shape[1] < distribution.classes - 1:
-        reason = f"the feature width {prototypes.shape[1]} is below K - 1 = {distribution.classes - 1}"
-        values |= dict.fromkeys(sides)
-        without |= dict.fromkeys(sides, reason)
-    elif bound is None:
-        values |= dict.fromkeys(sides)
-        without |= dict.fromkeys(sides, "a class has no sample of multiplicity one")
-    else:
-        values |= {"geometry_sigma": bound.sigma, "geometry_bound": bound.bound, "geometry_tightness": bound.tightness}
-        without["geometry_tightness"] = "κ_m, the fitted scale or the weakest contrast of the class means is 0"
-    for name, value in values.items():
-        if value is None:
-            record.lack(name, place, without[name])
-        else:
-            record.keep(name, place, value)
-
-
-def classifier_metrics(record: Record, place: Place, weight: np.ndarray) -> None:
-    """Record what the classifier alone says, shape (K, d)."""
-    record.compute("nc2_w", place, nc2_w, weight)
-    record.compute("weakest_contrast_classifier", place, _classifier_contrast, weight)
-
-
-def _classifier_contrast(weight: np.ndarray) -> float:
-    return weakest_contrast(weight).value
-
-
-def optimality_metrics(
-    record: Record,
-    place: Place,
-    terms: Terms,
-    probabilities: np.ndarray | None,
-    label_set: np.ndarray,
-    theory: Theory,
-    reference: ReferenceName,
-    factors: np.ndarray | None = None,
-) -> None:
-    """Record objective, gaps, and the distance from the reference optimum.
-
-    Parameters
-    ----------
-    record : Record
-    place : mapping
-        ``epoch``.
-    terms : Terms
-        Of (7).
-    probabilities : ndarray, shape (N, K), or None
-        Predictions; None for losses whose predictions are not one distribution over the classes.
-    label_set : ndarray of int, shape (N,)
-        Position of each sample's label set in the theory's distribution.
-    theory : Theory
-    reference : {"convex", "relu"}
-        The optimum that fits the features.
-    factors : ndarray, shape (N,), optional
-        Sampling weight of each sample.
-    """
-    for name in ("loss", "classifier", "feature", "bias"):
-        record.keep(f"objective_{name}", place, getattr(terms, name))
-    record.keep("objective", place, terms.total)
-    bound = theory.references["convex"].bound
-    record.keep("gap", place, terms.total - bound)
-    record.keep("relative_gap", place, (terms.total - bound) / bound)
-    record.compute("gap_reference", place, lambda: terms.total - reference_bound(theory, reference))
-    record.compute("excess_relu", place, lambda: terms.total - _reference(theory, "relu").objective)
-    if probabilities is None:
-        record.lack("total_variation", place, _no_distribution(theory.objective))
-        return
-    record.compute(
-        "total_variation",
-        place,
-        lambda: total_variation(probabilities, _reference(theory, reference).probabilities, label_set, factors),
-    )
-
-
-def _no_distribution(objective: Objective) -> str:
-    return f"predictions of loss {objective.loss} are not one distribution over the classes"
-
-
-def spectral_metrics(
-    record: Record,
-    place: Place,
-    probabilities: np.ndarray,
-    objective: float,
-    theory: Theory,
-    reference: ReferenceName,
-) -> ResidualSpectrum:
-    """Record what (20) and (23) say of predictions, averaged within each label set, shape (S, K).
-
-    The law (20): σ_{K−1}(F) >= √κ_pool − λ − √(τ_max ε), with √2 λ for features >= 0 and ε the gap to the bound that
-    fits the features; √κ_pool is the same singular value of the targets. Neither holds for a fixed classifier.
-    """
-    distribution, settings = theory.distribution, theory.objective
-    record.keep("prediction_sigma", place, prediction_sigma(probabilities, distribution, settings)[-1])
-    if settings.classifier == "etf":
-        for name in ("residual_sigma_max", "prediction_sigma_bound"):
-            record.lack(name, place, "the classifier is fixed: residuals need not obey λ")
-        empty = np.full((distribution.classes, distribution.classes), np.nan)
-        return ResidualSpectrum(empty[0], empty)
-    residuals = residual_spectrum(probabilities, distribution, settings)
-    record.keep("residual_sigma_max", place, residuals.ratios[0])
-    shares = settings.targets(distribution) / settings.amplitude(distribution)[:, None]
-    root_kappa = prediction_sigma(shares, distribution, settings)[-1]
-
-    def bound() -> float:
-        gap = objective - reference_bound(theory, reference)
-        return float(root_kappa - radius(distribution, settings, gap, nonnegative=reference == "relu"))
-
-    record.compute("prediction_sigma_bound", place, bound)
-    return residuals
-
-
-def _reference(theory: Theory, name: ReferenceName) -> Reference:
-    if name not in theory.references:
-        raise UndefinedMetric("the theory stage has no optimum for features >= 0 here")
-    return theory.references[name]
-
-
-def reference_bound(theory: Theory, name: ReferenceName) -> float:
-    """Lower bound on (7) for the features that the reference stands for.
-
-    Raises
-    ------
-    UndefinedMetric
-        If the theory stage has none.
-    """
-    bound = _reference(theory, name).bound
-    if np.isnan(bound):
-        raise UndefinedMetric("the theory stage has no bound for features >= 0 here")
-    return bound
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,10 +67,11 @@ def _analyse_epoch(run: OpenRun, theory: Theory, record: Record, epoch: int) -> 
         if run.objective.loss == "pal":
             record.keep("score", at, checkpoint.scalar(f"score_{split}"))
         else:
-            record.lack("score", at, _no_distribution(run.objective))
+            record.lack("score", at, no_distribution(run.objective))
         prototypes[split] = condensed.prototypes
     each = checkpoint.predictions if run.objective.loss == "pal" else None
-    optimality_metrics(record, place, terms, each, train.label_set, theory, run.reference, train.factors)
+    predictions = Predictions(each, train.label_set, train.factors)
+    optimality_metrics(record, place, terms, predictions, theory, run.reference)
     residuals = spectral_metrics(record, place, checkpoint.mean_predictions, terms.total, theory, run.reference)
     return _Epoch(
         prototypes["train"].astype(np.float32),
@@ -323,7 +150,7 @@ def analyse_run(run_folder: Path, theory_path: Path, output_folder: Path, log: l
     train = run.samples["train"]
     distribution = train.distribution
     arrays = {
-        **record.arrays(run.store.epochs, multiplicities),
+        **metric_arrays(record, run.store.epochs, multiplicities),
         "epoch": Array(("epoch",), np.asarray(run.store.epochs, np.int64), "epoch", "epoch"),
         "multiplicity": Array(("multiplicity",), np.asarray(multiplicities, np.int64), "labels of a sample"),
         "label_sets": Array(("label_set", "class"), distribution.multi_hot().astype(np.uint8), "multi-hot label sets"),

@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ncpipe.collapse.analyse import (
+from ncpipe.geometry.measure import (
+    Predictions,
     classifier_metrics,
     geometry_metrics,
     optimality_metrics,
     spectral_metrics,
 )
-from ncpipe.collapse.record import QUANTITIES, Record
-from ncpipe.geometry.metrics import (
-    collapsed,
-)
+from ncpipe.geometry.metrics import collapsed
+from ncpipe.geometry.record import QUANTITIES, Record
 from ncpipe.objective.losses import predictions
 from ncpipe.objective.terms import objective_terms
 from ncpipe.results.theory_file import REFERENCES, ReferenceName, Theory, read_theory
@@ -63,5 +62,5 @@ def _analyse_reference(record: Record, theory: Theory, name: ReferenceName) -> N
     )  # fmt: skip
     probabilities = predictions(optimum.prototypes @ optimum.weight.T + optimum.bias, theory.objective.loss)
     each = probabilities if theory.objective.loss == "pal" else None
-    optimality_metrics(record, place, terms, each, everyone, theory, name)
+    optimality_metrics(record, place, terms, Predictions(each, everyone), theory, name)
     spectral_metrics(record, place, probabilities, terms.total, theory, name)

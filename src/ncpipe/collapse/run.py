@@ -11,11 +11,11 @@ from typing import Protocol
 import numpy as np
 import xarray as xr
 
-from ncpipe.collapse.record import SPLITS
 from ncpipe.errors import InputError, StoreError
 from ncpipe.experiment.architectures import has_signed_features
 from ncpipe.geometry.metrics import Condensed, UndefinedMetric, condense, from_moments
 from ncpipe.geometry.moments import Moments, group_means, groups, unpack_predictions
+from ncpipe.geometry.record import SPLITS
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.labels.names import label_set_name
 from ncpipe.objective.losses import predictions, simplex_etf

@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from ncpipe.collapse.optima import analyse_optimum
-from ncpipe.collapse.record import QUANTITIES, flatten
+from ncpipe.collapse.record import flatten
 from ncpipe.collapse.run import RUN_KEYS
 from ncpipe.errors import StoreError
+from ncpipe.geometry.record import QUANTITIES
 from ncpipe.results.tables import METRICS, OPTIMUM, SYNTHESIS, write_table
 from ncpipe.stores.files import read_json
 from ncpipe.stores.zarr import Store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,14 +11,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from ncpipe.collapse.optimality import residual_spectrum, split_gap, total_variation, weakest_margin
 from ncpipe.geometry.metrics import UndefinedMetric
 from ncpipe.geometry.moments import group_means, groups
+from ncpipe.geometry.optimality import residual_spectrum, split_gap, total_variation, weakest_margin
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.losses import softmax
 from ncpipe.objective.refit import refit_classifier
 from ncpipe.objective.settings import Objective
 from ncpipe.objective.terms import network_logits, network_terms
+from ncpipe.optimum.optimum import Optimum, solve
+
+
+class Case(NamedTuple):
+    distribution: LabelDistribution
+    objective: Objective
+    optimum: Optimum
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    """K = 4, unequal counts, multiplicities 1 to 3."""
+    counts = {(0,): 40, (1,): 30, (2,): 20, (3,): 10}
+    counts |= {(0, 1): 8, (0, 2): 8, (1, 2): 6, (0, 3): 5, (1, 3): 5, (2, 3): 7, (0, 1, 2): 4, (1, 2, 3): 3}
+    distribution, objective = LabelDistribution.from_counts(counts, 4), Objective("normalised", 0.01, 0.05, 0.01)
+    return Case(distribution, objective, solve(distribution, objective))
 
 
 def network(case, seed, *, scale=1.0, width=6, dtype=np.float32):
@@ -79,14 +96,14 @@ def test_objective_equals_a_loop_over_samples(case, target, monkeypatch):
 def test_no_network_is_below_the_bound_and_close_ones_predict_alike(case, seed, scale, width):
     """Gap >= 0 at any width; gap ε bounds the rms total variation from the optimum by sqrt(ε/2)."""
     weight, bias, features, label_set = network(case, seed, scale=scale, width=width)
-    bound = case.theory["optimum"]["dual_bound"]
+    bound = case.optimum.dual_bound
     gap = terms_of(case, weight, bias, features, label_set).total - bound
     assert gap >= 0
     probabilities = softmax(network_logits(weight, bias, features))
-    reference = np.array(case.theory["optimum"]["probabilities"])
+    reference = case.optimum.probabilities
     distance = total_variation(probabilities, reference, label_set)
     # The reference itself is known up to its own gap.
-    own = case.theory["optimum"]["objective"] - bound
+    own = case.optimum.objective - bound
     assert distance <= math.sqrt(gap / 2) + math.sqrt(own / 2)
 
 
@@ -99,20 +116,20 @@ def test_total_variation_in_closed_form():
 
 def perturbed(case, seed, scale):
     """The optimum's network with noise on features and classifier."""
-    optimum = case.theory["optimum"]
+    optimum = case.optimum
     rng = np.random.default_rng(seed)
     label_set = np.repeat(np.arange(len(case.distribution.counts)), case.distribution.counts.astype(int))
-    features = np.array(optimum["prototypes"])[label_set]
+    features = optimum.prototypes[label_set]
     features = (features + scale * rng.standard_normal(features.shape)).astype(np.float32)
-    weight = np.array(optimum["weight"]) + scale * rng.standard_normal((4, 6))
-    return weight, np.array(optimum["bias"]), features, label_set
+    weight = optimum.weight + scale * rng.standard_normal(optimum.weight.shape)
+    return weight, optimum.bias, features, label_set
 
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10**6), scale=st.floats(1e-3, 1.0))
 def test_parts_of_the_gap_are_not_negative_and_sum_to_it(case, seed, scale):
     weight, bias, features, label_set = perturbed(case, seed, scale)
-    bound = case.theory["optimum"]["dual_bound"]
+    bound = case.optimum.dual_bound
     parts = parts_of(case, weight, bias, features, label_set, case.objective, bound)
     gap = terms_of(case, weight, bias, features, label_set).total - bound
     assert parts.total == pytest.approx(gap, abs=1e-10)
@@ -147,15 +164,15 @@ def test_classifier_part_equals_an_independent_minimisation(case, objective):
 def test_collapsed_network_with_the_best_classifier_has_one_part_only(case):
     """Features on their prototypes: no scatter; classifier of the optimum: nothing to gain."""
     weight, bias, features, label_set = perturbed(case, 0, 0.0)
-    parts = parts_of(case, weight, bias, features, label_set, case.objective, case.theory["optimum"]["dual_bound"])
+    parts = parts_of(case, weight, bias, features, label_set, case.objective, case.optimum.dual_bound)
     assert abs(parts.scatter) < 1e-10
     assert parts.classifier < 1e-8
     assert parts.prototypes < 1e-7
 
 
 def test_residuals_are_one_at_the_optimum_and_name_what_a_narrow_network_lacks(case):
-    optimum = case.theory["optimum"]
-    found = residual_spectrum(np.array(optimum["probabilities"]), case.distribution, case.objective)
+    optimum = case.optimum
+    found = residual_spectrum(optimum.probabilities, case.distribution, case.objective)
     assert found.ratios[:3] == pytest.approx(np.ones(3), abs=1e-4)
     assert found.ratios[3] == pytest.approx(0, abs=1e-12)
 
