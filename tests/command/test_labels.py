@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shared import shared_file
 
 from ncpipe.command import labels as command
+from ncpipe.command import terminal
 from ncpipe.command.main import main
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.labels.files import read_labels
@@ -22,7 +24,6 @@ from ncpipe.objective.terms import dual_bound
 from ncpipe.optimum.optimum import solve
 from ncpipe.optimum.relu import solve_relu
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "multilabel"
 ROWS = "ant,bee,cat,doe\n" + "1,0,0,0\n" * 5 + "0,1,0,0\n" * 4 + "0,0,1,0\n" * 3 + "0,0,0,1\n" * 3
 ROWS += "1,1,0,0\n" * 2 + "0,1,1,0\n" * 2 + "0,0,1,1\n" + "1,0,0,1\n" + "1,1,1,1\n" * 2 + "0,0,0,0\n" * 3
 PENALTIES = ("--lambda-w", "0.01", "--lambda-h", "0.05")
@@ -40,11 +41,11 @@ def run_json(capsys: pytest.CaptureFixture[str], *arguments: object, code: int =
     return json.loads(capsys.readouterr().out)
 
 
-def real(name: str) -> Path:
-    path = SHARED / f"{name}.npz"
-    if not path.is_file():
-        pytest.skip("the real label matrices (../shared/data, seen from the repository) are not here")
-    return path
+def exit_code(arguments: list[str]) -> int | str | None:
+    """Of the program: argparse ends it itself where a flag is wrong."""
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(main(arguments))
+    return ended.value.code
 
 
 # --- spectrum -----------------------------------------------------------------------------------------------------
@@ -115,7 +116,7 @@ def test_the_table_says_what_was_left_out_and_what_has_no_contrast(labels, capsy
     [("yeast", 0.0, 1.7e-4, 0.0585), ("scene", 0.150, 0.145, 0.177)],
 )
 def test_spectra_of_real_data(name, first, pooled, pooled_max, capsys):
-    payload = run_json(capsys, "spectrum", real(name))
+    payload = run_json(capsys, "spectrum", shared_file(f"multilabel/{name}.npz"))
     assert payload["multiplicities"][0]["kappa"] == pytest.approx(first, abs=5e-4)
     assert payload["pooled"]["kappa"] == pytest.approx(pooled, rel=0.03)
     assert payload["pooled"]["kappa_max"] == pytest.approx(pooled_max, rel=0.005)
@@ -237,7 +238,7 @@ def test_the_json_file_adds_arrays_to_what_is_printed(labels, tmp_path, capsys):
 
 def test_real_optima_are_certified(capsys):
     for name, sets in (("yeast", 198), ("scene", 15)):
-        path = real(name)
+        path = shared_file(f"multilabel/{name}.npz")
         assert len(read_labels(path).counts) == sets
         payload = run_json(capsys, "optimum", path, "--lambda-w", "5e-4", "--lambda-h", "0.256")
         assert payload["certified"]
@@ -292,35 +293,38 @@ def test_a_block_design_is_isotropic_and_written_as_rows(tmp_path, capsys):
 # --- refusals, outputs, start -------------------------------------------------------------------------------------
 
 BAD_FLAGS = [
-    (("optimum", "--lambda-h", "1"), "--lambda-w: missing; allowed is a number > 0"),
-    (("optimum", "--lambda-w", "-1", "--lambda-h", "1"), "--lambda-w: found -1; allowed is a number > 0"),
-    (("optimum", *PENALTIES, "--rtol", "nan"), "--rtol: found nan; allowed is a number > 0"),
-    (("optimum", *PENALTIES, "--bias", "maybe"), "--bias: found 'maybe'; allowed are none, penalised, free"),
-    (("optimum", *PENALTIES, "--bias", "penalised"), "--lambda-b: missing; allowed is a number > 0"),
+    (("optimum", "--lambda-h", "1"), "the following arguments are required: --lambda-w; see ncpipe optimum --help"),
+    (("optimum", "--lambda-w", "-1", "--lambda-h", "1"), "--lambda-w: found -1; allowed: a number > 0"),
+    (("optimum", *PENALTIES, "--rtol", "nan"), "--rtol: found nan; allowed: a number > 0"),
+    (
+        ("optimum", *PENALTIES, "--bias", "penalized"),
+        "--bias: found 'penalized'; did you mean 'penalised'? allowed: none,",
+    ),
+    (("optimum", *PENALTIES, "--bias", "penalised"), "--lambda-b: missing; --bias penalised needs it"),
     (("optimum", *PENALTIES, "--lambda-b", "1"), "--lambda-b: found with --bias none; allowed with --bias penalised"),
-    (("optimum", *PENALTIES, "--loss", "hinge"), "--loss: found 'hinge'; allowed are pal, bce, mse"),
+    (("optimum", *PENALTIES, "--loss", "hinge"), "--loss: found 'hinge'; allowed: pal, bce, mse"),
     (
         ("optimum", *PENALTIES, "--loss", "bce"),
         "--loss: found bce; it takes the labels as they are",
     ),
-    (("optimum", *PENALTIES, "--classifier", "fixed"), "--classifier: found 'fixed'; allowed are learned, etf"),
-    (("optimum", *PENALTIES, "--class-weights", "1,2"), "--class-weights: found 2 numbers; allowed is one for each of"),
-    (("optimum", *PENALTIES, "--class-weights", "1,2,0,1"), "--class-weights: found 0; allowed is a number > 0"),
+    (("optimum", *PENALTIES, "--classifier", "fixed"), "--classifier: found 'fixed'; allowed: learned, etf"),
+    (("optimum", *PENALTIES, "--class-weights", "1,2"), "--class-weights: found 2 numbers; allowed: one for each of"),
+    (("optimum", *PENALTIES, "--class-weights", "1,2,0,1"), "--class-weights: found 0; allowed: a number > 0"),
     (("optimum", *PENALTIES, "--loss", "mse", "--class-weights", "balanced"), "--class-weights: found with --loss mse"),
     (("optimum", *PENALTIES, "--loss", "mse", "--plot", "a.png"), "--plot: draws (20) and (21) for loss pal"),
-    (("spectrum", "--out", "a.txt"), "--out: found suffix '.txt'; allowed are .json, .npz"),
-    (("spectrum", "--plot", "a.jpg"), "--plot: found suffix '.jpg'; allowed are .png, .svg, .pdf"),
-    (("spectrum", "--labels", "x"), "--labels: found x; allowed is a whole number"),
+    (("spectrum", "--out", "a.txt"), "--out: found suffix '.txt'; allowed: .json, .npz"),
+    (("spectrum", "--plot", "a.jpg"), "--plot: found suffix '.jpg'; allowed: .png, .svg, .pdf"),
+    (("spectrum", "--labels", "x"), "--labels: found x; allowed: a whole number"),
     (("spectrum", "--key", "Y"), "key: found Y for "),
-    (("rebalance", "--rho", "0.5"), "--rho: found 0.5; allowed is a number >= 1"),
+    (("rebalance", "--rho", "0.5"), "--rho: found 0.5; allowed: a number >= 1"),
 ]
 BAD_DESIGNS = [
-    (("--classes", "1"), "--classes: found 1; allowed is a whole number from 2 to 1000"),
+    (("--classes", "1"), "--classes: found 1; allowed: a whole number from 2 to 1000"),
     (("--classes", "5", "--pairs", "matching"), "--pairs matching: classes: found 5; a perfect matching needs an even"),
-    (("--pairs", "tree"), "--pairs: found 'tree'; allowed are complete, matching, bipartite, random, correlated"),
+    (("--pairs", "tree"), "--pairs: found 'tree'; allowed: complete, matching, bipartite, random, correlated"),
     (("--strength", "1"), "--strength: found with --pairs complete; allowed with --pairs correlated only"),
     (("--multiplicity", "2"), "--multiplicity: found without --kappa"),
-    (("--block", "0,0"), "--block: found 0,0; allowed are two or more different classes below 10"),
+    (("--block", "0,0"), "--block: found 0,0; allowed: two or more different classes below 10"),
     (("--kappa", "9", "--pairs", "matching"), "--kappa: found 9; these two reach "),
     (("--alone", "0", "--per-pair", "0"), "no labelled sample"),
 ]
@@ -328,7 +332,7 @@ BAD_DESIGNS = [
 
 @pytest.mark.parametrize(("arguments", "message"), BAD_FLAGS)
 def test_invalid_flags_are_refused_in_one_line(arguments, message, labels, capsys):
-    assert main([arguments[0], str(labels), *arguments[1:]]) == 2
+    assert exit_code([arguments[0], str(labels), *arguments[1:]]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith(f"ncpipe {arguments[0]}: {message}")
     assert captured.err.count("\n") == 1
@@ -337,7 +341,7 @@ def test_invalid_flags_are_refused_in_one_line(arguments, message, labels, capsy
 
 @pytest.mark.parametrize(("arguments", "message"), BAD_DESIGNS)
 def test_impossible_designs_are_refused_in_one_line(arguments, message, tmp_path, capsys):
-    assert main(["design", str(tmp_path / "a.json"), *arguments]) == 2
+    assert exit_code(["design", str(tmp_path / "a.json"), *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith(f"ncpipe design: {message}")
     assert captured.err.count("\n") == 1
@@ -348,7 +352,7 @@ def test_impossible_designs_are_refused_in_one_line(arguments, message, tmp_path
 def test_what_would_not_fit_in_memory_is_refused_before_it_starts(arguments, labels, monkeypatch, capsys):
     monkeypatch.setattr(command, "_MOST_ENTRIES", 35)
     assert main([arguments[0], str(labels), *arguments[1:]]) == 2
-    assert "found 9 label sets of 4 classes; allowed is a product of at most 35" in capsys.readouterr().err
+    assert "found 9 label sets of 4 classes; allowed: a product of at most 35" in capsys.readouterr().err
 
 
 def test_counts_that_are_not_whole_are_not_written_as_rows(tmp_path, capsys):
@@ -398,17 +402,17 @@ class _Terminal(io.StringIO):
 
 
 def test_long_work_shows_the_seconds_on_a_terminal_only(monkeypatch):
-    terminal = _Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setattr(command, "_TICK_SECONDS", 0.01)
-    with command._ticking("optimum"):
+    screen = _Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(terminal, "_TICK_SECONDS", 0.01)
+    with terminal.ticking("optimum"):
         time.sleep(0.2)
-    shown = terminal.getvalue()
+    shown = screen.getvalue()
     assert shown.startswith("\roptimum  0:00")
     assert shown.endswith("\r\x1b[K")
     plain = io.StringIO()
     monkeypatch.setattr(sys, "stderr", plain)
-    with command._ticking("optimum"):
+    with terminal.ticking("optimum"):
         time.sleep(0.05)
     assert plain.getvalue() == ""
 

@@ -19,7 +19,7 @@ from ncpipe.command.main import main
 from ncpipe.stores.files import digest_file, write_json, write_result
 from ncpipe.stores.zarr import Array, EpochArray, EpochWriter, Store, write_store
 
-SECONDS_TO_HELP = 0.5
+MODULES_TO_HELP = 200
 
 
 @pytest.fixture
@@ -43,23 +43,20 @@ def results(tmp_path: Path) -> Path:
     return root
 
 
-def test_help_is_quick_and_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize("arguments", ["--help", "optimum --help", "verify --help"])
+def test_help_imports_nothing_heavy(arguments: str) -> None:
+    """So it is quick; benchmarks say how quick."""
     probe = (
         "import sys, ncpipe.command.main\n"
-        "try:\n    ncpipe.command.main.main(['--help'])\nexcept SystemExit:\n    pass\n"
-        "print(*(m for m in ('torch', 'numpy', 'zarr', 'xarray', 'scipy', 'matplotlib') if m in sys.modules))"
+        f"try:\n    ncpipe.command.main.main({arguments.split()!r})\nexcept SystemExit:\n    pass\n"
+        "print(*(m for m in ('torch', 'numpy', 'zarr', 'scipy', 'matplotlib', 'pandas', 'yaml') if m in sys.modules))\n"
+        "print(len(sys.modules))"
     )
-    seconds = []
-    for _ in range(3):
-        before = os.times()
-        done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
-        after = os.times()
-        # Of CPU: how long it takes on a busy machine says nothing of ours.
-        seconds.append(after.children_user - before.children_user + after.children_system - before.children_system)
-    assert "usage: ncpipe" in done.stdout
-    assert "verify" in done.stdout
-    assert done.stdout.splitlines()[-1] == ""
-    assert min(seconds) < SECONDS_TO_HELP
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    *shown, heavy, modules = done.stdout.splitlines()
+    assert shown[0].startswith("usage: ncpipe")
+    assert heavy == ""
+    assert int(modules) < MODULES_TO_HELP
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture) -> None:
@@ -223,7 +220,17 @@ def test_a_closed_pipe_is_quiet(results: Path) -> None:
     ("arguments", "line"),
     [
         (["verify"], "ncpipe verify: the following arguments are required: results; see ncpipe verify --help"),
-        (["optimum", "x.npz", "--lambda-q", "1"], "ncpipe: unrecognized arguments: --lambda-q 1; see ncpipe --help"),
+        (
+            ["spectrm"],
+            "ncpipe: COMMAND: found 'spectrm'; did you mean 'spectrum'? allowed: verify, clean, compare, fetch,",
+        ),
+        (
+            ["spectrum", "x.npz", "--jsn"],
+            "ncpipe spectrum: unknown argument --jsn; did you mean '--json'?; see ncpipe ",
+        ),
+        (["--lambda-q"], "ncpipe: unknown argument --lambda-q; see ncpipe --help"),
+        (["train", "a", "--threads", "0"], "ncpipe train: --threads: found 0; allowed: a whole number >= 1"),
+        (["compare", "a", "b", "--tolerance", "-1"], "ncpipe compare: --tolerance: found -1; allowed: a number >= 0"),
     ],
 )
 def test_usage_errors_are_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:

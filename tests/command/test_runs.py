@@ -97,7 +97,6 @@ def test_other_settings_are_refused_until_fresh_is_said(
     ("arguments", "expected"),
     [
         (["mlab_digits/balanced/mpl/seed-0"], f"found 'mlab_digits/balanced/mpl/seed-0'; did you mean '{RUN}'?"),
-        ([RUN, "--threads", "0"], "--threads: found 0; allowed: a whole number >= 1"),
         ([RUN], "out/data/mlab_digits: no data set here; make it first, with `snakemake data`"),
         ([RUN, "--configfile", "absent.yaml"], "absent.yaml: no such configuration file"),
     ],

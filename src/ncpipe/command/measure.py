@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from pathlib import Path
 from typing import Any
+
+from ncpipe.command.terminal import format_contrast, print_json
 
 _COLUMNS = 6
 
@@ -35,10 +36,8 @@ def collapse(args: argparse.Namespace) -> int:
     store = open_metrics(folder)
     rows = metric_rows(store)
     if args.json:
-        for row in rows:
-            row["value"] = None if math.isnan(row["value"]) else row["value"]
-        kept = ("dataset", "setting", "network", "seed", "reference", "undefined", "notes", "last_epoch")
-        print(json.dumps({**{key: store.attrs[key] for key in kept}, "metrics": rows}, indent=1, allow_nan=False))
+        described = ("dataset", "setting", "network", "seed", "reference", "undefined", "notes", "last_epoch")
+        print_json({**{key: store.attrs[key] for key in described}, "metrics": rows})
     else:
         print(format_run(rows, store.attrs))
     return 0
@@ -73,9 +72,9 @@ def format_run(rows: list[dict[str, Any]], attributes: dict[str, Any]) -> str:
         )
     for what, sides in attributes["last_epoch"].items():
         if what != "missing_directions" and sides is not None:
-            lines.append(f"{what.replace('_', ' ')}: {_against(sides)}")
+            lines.append(f"{what.replace('_', ' ')}: {format_contrast(sides)}")
     for direction in attributes["last_epoch"]["missing_directions"]:
-        lines.append(f"residual above lambda: {_against(direction['classes'])} ({direction['ratio']:.4g})")
+        lines.append(f"residual above lambda: {format_contrast(direction['classes'])} ({direction['ratio']:.4g})")
     without: dict[tuple[str, str], list[str]] = {}
     for metric, places in attributes["undefined"].items():
         for place, reason in places.items():
@@ -83,7 +82,3 @@ def format_run(rows: list[dict[str, Any]], attributes: dict[str, Any]) -> str:
     for (place, reason), metrics in without.items():
         lines.append(f"no {', '.join(dict.fromkeys(metrics))}{f' ({place})' if place else ''}: {reason}")
     return "\n".join([*lines, *attributes["notes"]])
-
-
-def _against(sides: list[list[str]]) -> str:
-    return " against ".join(", ".join(names) if names else "nothing" for names in sides)

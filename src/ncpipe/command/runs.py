@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+
+from ncpipe.command.arguments import whole
+from ncpipe.command.terminal import print_json
+from ncpipe.errors import InputError, near_match
 
 
 def add_parsers(subparsers: argparse._SubParsersAction) -> None:
@@ -17,7 +20,7 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
     train.add_argument("run", help="DATASET/SETTING/NETWORK/seed-N, one of the configuration's runs")
     train.add_argument("--configfile", type=Path, nargs="+", default=[], help="overlays over config.yaml, in order")
     train.add_argument("--fresh", action="store_true", help="start afresh where the state belongs to other settings")
-    train.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    train.add_argument("--threads", type=whole(least=1), default=1, help="CPU threads (default: 1)")
     train.set_defaults(func=_train)
     show = subparsers.add_parser("show", help="what a run is and how far it is")
     show.add_argument("run", type=Path, help="a run's folder, or DATASET/SETTING/NETWORK/seed-N under --results")
@@ -29,7 +32,6 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
 def _train(options: argparse.Namespace) -> int:
     import logging
 
-    from ncpipe.errors import InputError, near_match
     from ncpipe.experiment import plan
     from ncpipe.experiment.settings import load_checked
     from ncpipe.train.loop import train_run
@@ -39,8 +41,6 @@ def _train(options: argparse.Namespace) -> int:
     if options.run not in runs:
         match = near_match(options.run, list(runs)) or ";"
         raise InputError(f"run: found {options.run!r}{match} allowed are the {len(runs)} runs that `runs` selects")
-    if options.threads < 1:
-        raise InputError(f"--threads: found {options.threads}; allowed: a whole number >= 1")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     results = Path(config["results"])
     run = runs[options.run]
@@ -68,5 +68,8 @@ def _show(options: argparse.Namespace) -> int:
 
     folder = options.run if options.run.is_dir() else options.results / "train" / options.run
     description = describe_run(folder)
-    print(json.dumps(description, indent=1) if options.json else format_run(description))
+    if options.json:
+        print_json(description)
+    else:
+        print(format_run(description))
     return 0
