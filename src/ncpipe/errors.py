@@ -98,7 +98,21 @@ def check_number(
     return number
 
 
-def check_array(name: str, found: Any, axes: Sequence[str], *, finite: bool = True) -> np.ndarray:
+def check_instance(name: str, found: object, kind: type) -> None:
+    """Refuse what is not of this class.
+
+    Raises
+    ------
+    InputError
+        The message names the parameter, the class that was found and the one that is allowed.
+    """
+    if not isinstance(found, kind):
+        raise InputError(f"{name}: found {type(found).__name__}; allowed: {kind.__name__}")
+
+
+def check_array(
+    name: str, found: Any, axes: Sequence[str], *, sizes: Sequence[int | None] | None = None, finite: bool = True
+) -> np.ndarray:
     """Refuse what is no array of finite numbers with these axes; return it as float32 or float64.
 
     Parameters
@@ -109,7 +123,9 @@ def check_array(name: str, found: Any, axes: Sequence[str], *, finite: bool = Tr
         Also a torch tensor, on any device, with or without gradients. Whole numbers, booleans and float16 become
         float64; float32 and float64 stay what they are, without a copy.
     axes : sequence of str
-        Name of each axis, for instance ``("sample", "feature")``.
+        Name of each axis, for instance ``("sample", "feature")``. None of them may be empty.
+    sizes : sequence of int or None, optional
+        Length that each axis must have; None for any.
     finite : bool
         Whether NaN and infinity are refused.
 
@@ -120,21 +136,74 @@ def check_array(name: str, found: Any, axes: Sequence[str], *, finite: bool = Tr
     """
     import numpy as np
 
-    if hasattr(found, "detach"):
-        found = found.detach().cpu()
-        found = found.float() if str(found.dtype) == "torch.bfloat16" else found
-    shape = f"{len(axes)} dimension{'s' * (len(axes) != 1)} ({' x '.join(axes)})"
-    try:
-        array = np.asarray(found)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{name}: found rows of different lengths; allowed: {shape} of numbers") from error
+    array = _plain_array(name, found, axes)
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name}: found dtype {array.dtype}; allowed: numbers")
     if array.ndim != len(axes):
-        raise InputError(f"{name}: found shape {array.shape}; allowed: {shape}")
+        raise InputError(f"{name}: found shape {array.shape}; allowed: {_axes_in_words(axes)}")
+    if 0 in array.shape:
+        raise InputError(f"{name}: found shape {array.shape}; allowed: at least one {axes[array.shape.index(0)]}")
+    if sizes is not None and any(size not in (None, length) for size, length in zip(sizes, array.shape, strict=True)):
+        wanted = " x ".join("any" if size is None else str(size) for size in sizes)
+        turned = "; the other way round it would fit" * (array.shape[::-1] == tuple(sizes))
+        raise InputError(f"{name}: found shape {array.shape}; allowed: {wanted} ({' x '.join(axes)}){turned}")
     array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
-    if finite and not np.isfinite(array).all():
+    with np.errstate(all="ignore"):
+        suspect = finite and not np.isfinite(array.sum())  # finite only if every value is; cheaper than a look at each
+    if suspect and not np.isfinite(array).all():
         position = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         where = ", ".join(f"{axis} {i}" for axis, i in zip(axes, position, strict=True))
         raise InputError(f"{name}: found {array[position]} at {where}; allowed: finite numbers")
     return array
+
+
+def check_positions(name: str, found: Any, axis: str, *, length: int, limit: int) -> np.ndarray:
+    """Refuse what is no vector of whole numbers from 0 to `limit` - 1; return it as an integer array.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    found : array-like of int
+        Also a torch tensor.
+    axis : str
+        What there is one number for.
+    length : int
+        How many there must be.
+    limit : int
+        Every number lies below.
+
+    Raises
+    ------
+    InputError
+        The message names the vector, what was found (shape, dtype, or value and position) and what is allowed.
+    """
+    array = _plain_array(name, found, (axis,))
+    if array.dtype.kind not in "iu":
+        raise InputError(f"{name}: found dtype {array.dtype}; allowed: whole numbers from 0 to {limit - 1}")
+    if array.shape != (length,):
+        raise InputError(f"{name}: found shape {array.shape}; allowed: ({length},), one number for each {axis}")
+    if length and (array.min() < 0 or array.max() >= limit):
+        position = int(((array < 0) | (array >= limit)).argmax())
+        raise InputError(f"{name}: found {array[position]} at {axis} {position}; allowed: 0 to {limit - 1}")
+    return array
+
+
+def _plain_array(name: str, found: Any, axes: Sequence[str]) -> np.ndarray:
+    """An array of whatever is array-like; torch tensors come off their device."""
+    import numpy as np
+
+    if hasattr(found, "detach"):
+        found = found.detach().cpu()
+        found = found.float() if str(found.dtype) == "torch.bfloat16" else found
+    if np.ma.is_masked(found):
+        raise InputError(f"{name}: found masked values; allowed: numbers")
+    try:
+        return np.asarray(found)
+    except (ValueError, TypeError) as error:
+        shape = f"{_axes_in_words(axes)} of numbers"
+        raise InputError(f"{name}: found rows of different lengths; allowed: {shape}") from error
+
+
+def _axes_in_words(axes: Sequence[str]) -> str:
+    return f"{len(axes)} dimension{'s' * (len(axes) != 1)} ({' x '.join(axes)})"
