@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
-from ncpipe.errors import InputError, check_array, check_choice, check_instance, check_number, check_positions
+from ncpipe.errors import (
+    InputError,
+    check_array,
+    check_choice,
+    check_instance,
+    check_number,
+    check_positions,
+    check_whole,
+)
 
 AXES = ("sample", "feature")
 BAD_ARRAYS = {
@@ -89,3 +97,10 @@ def test_words_numbers_and_instances_are_refused_by_name():
             check_number("cap", bad, least=1)
     with pytest.raises(InputError, match="distribution: found list; allowed: dict"):
         check_instance("distribution", [], dict)
+
+
+def test_whole_numbers_are_refused_by_name():
+    for bad in (0, 4, 1.0, "1", True, None):
+        with pytest.raises(InputError, match=r"multiplicity: found .*; allowed: a whole number from 1 to 3"):
+            check_whole("multiplicity", bad, least=1, most=3)
+    assert check_whole("multiplicity", np.int64(3), least=1) == 3

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -95,6 +95,21 @@ def check_number(
     fits = (above is None or number > above) and (least is None or number >= least) and (most is None or number <= most)
     if not (math.isfinite(number) and fits):
         raise InputError(f"{name}: found {found!r}; allowed: a finite number {' and '.join(limits)}".rstrip())
+    return number
+
+
+def check_whole(name: str, found: object, *, least: int, most: int | None = None) -> int:
+    """Refuse what is no whole number in its range; return it as an int.
+
+    Raises
+    ------
+    InputError
+        The message names the parameter, what was found and the range.
+    """
+    number = int(found) if isinstance(found, Integral) and not isinstance(found, bool) else least - 1
+    if number < least or (most is not None and number > most):
+        limits = f">= {least}" if most is None else f"from {least} to {most}"
+        raise InputError(f"{name}: found {found!r}; allowed: a whole number {limits}")
     return number
 
 

@@ -74,7 +74,7 @@ def naive(features, sets, weight):
 def ours(features, sets, weight):
     distribution, position = index(sets, len(weight))
     c = condense(features, position, distribution)
-    out = {"nc2_w": nc2_w(weight)}
+    out = {"nc2_w": nc2_w(weight, classes=len(weight))}
     for variant in ("definition", "li2024"):
         out["nc1", variant] = nc1(c, variant)
         out["nc2_h", variant] = nc2_h(c, variant)

@@ -398,9 +398,9 @@ def test_kappa_zero_has_no_tightness():
 
 def test_malformed_input_is_named():
     distribution, prototypes, weight = random_problem(0)
-    with pytest.raises(InputError, match="one row for each of"):
+    with pytest.raises(InputError, match=r"prototypes: found shape \(18, 7\); allowed: 19 x any"):
         fit_synthesis(prototypes[1:], weight, distribution)
     with pytest.raises(InputError, match="weight: found shape"):
         fit_synthesis(prototypes, weight.T, distribution)
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(InputError, match="prototypes: found nan at label set 0, feature 0"):
         tagwise_residuals(np.full_like(prototypes, np.nan), distribution, 2)

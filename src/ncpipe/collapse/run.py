@@ -13,8 +13,8 @@ import xarray as xr
 
 from ncpipe.errors import InputError, StoreError
 from ncpipe.experiment.architectures import has_signed_features
-from ncpipe.geometry.metrics import Condensed, UndefinedMetric, condense, from_moments
-from ncpipe.geometry.moments import Moments, group_means, groups, unpack_predictions
+from ncpipe.geometry.metrics import Condensed, UndefinedMetric, from_moments
+from ncpipe.geometry.moments import Moments, group_means, groups, moments, unpack_predictions
 from ncpipe.geometry.record import SPLITS
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.labels.names import label_set_name
@@ -164,7 +164,8 @@ class FeatureCheckpoint(_Stored):
     def condensed(self, split: str) -> Condensed:
         """Condensed features of a split, (N, d)."""
         samples = self.samples[split]
-        return condense(self.array(f"features_{split}"), samples.label_set, samples.distribution)
+        found = moments(self.array(f"features_{split}"), samples.label_set, samples.distribution.multiplicity)
+        return from_moments(found, samples.distribution)
 
     @cached_property
     def terms(self) -> Terms:

@@ -138,7 +138,7 @@ def _synthesis_metrics(record: Record, place: Place, condensed: Condensed, multi
 
 def classifier_metrics(record: Record, place: Place, weight: np.ndarray) -> None:
     """Record what the classifier alone says, shape (K, d)."""
-    record.compute("nc2_w", place, nc2_w, weight)
+    record.compute("nc2_w", place, nc2_w, weight, classes=len(weight))
     record.compute("weakest_contrast_classifier", place, _classifier_contrast, weight)
 
 

@@ -23,9 +23,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from ncpipe.errors import InputError, check_array, check_choice, check_instance, check_positions, check_whole
 from ncpipe.geometry.moments import Moments, moments, span
-from ncpipe.geometry.synthesis import single_prototypes
+from ncpipe.geometry.synthesis import check_prototypes, single_prototypes
 from ncpipe.labels.distribution import LabelDistribution, contrast_basis
+from ncpipe.labels.names import label_set_name
 
 Variant = Literal["definition", "li2024"]
 VARIANTS: tuple[Variant, ...] = ("definition", "li2024")
@@ -35,6 +37,7 @@ VARIANTS: tuple[Variant, ...] = ("definition", "li2024")
 PINV_CUTOFF = 1e-10
 
 _ANGLE_ROWS = 1024
+_CLASSIFIER = ("class", "feature")
 
 
 class UndefinedMetric(ValueError):  # noqa: N818 - a metric without a value is an answer, not a fault
@@ -77,6 +80,7 @@ class Condensed:
 
     def centre(self, variant: Variant) -> np.ndarray:
         """h̄_G, shape (d,): the mean of the class means, or Li's multiplicity-one sum over all samples."""
+        check_choice("variant", variant, VARIANTS)
         if variant == "definition":
             return self.class_means.mean(axis=0)
         return self.distribution.class_counts(1) @ self.class_means / self.distribution.samples
@@ -93,22 +97,47 @@ def condense(features: np.ndarray, label_set: np.ndarray, distribution: LabelDis
 
     Parameters
     ----------
-    features : ndarray, shape (N, d), float32 or float64
-    label_set : ndarray of int, shape (N,)
+    features : array-like, shape (N, d)
+        Finite. An array, a frame or a torch tensor; float32 stays float32, whole numbers and float16 become float64.
+    label_set : array-like of int, shape (N,)
         Position of each sample's label set in `distribution`. Fastest where ascending.
     distribution : LabelDistribution
-        The label sets of these samples.
+        The label sets of these samples, with the counts that `label_set` has.
+
+    Raises
+    ------
+    InputError
+        If shapes, dtypes or values cannot be, or `label_set` does not have the distribution's counts.
     """
+    check_instance("distribution", distribution, LabelDistribution)
+    features = check_array("features", features, ("sample", "feature"))
+    sets = len(distribution.counts)
+    label_set = check_positions("label_set", label_set, "sample", length=len(features), limit=sets)
+    counted = np.bincount(label_set, minlength=sets)
+    if not np.array_equal(counted, distribution.counts):
+        odd = int((counted != distribution.counts).argmax())
+        name = label_set_name(distribution.label_sets[odd], distribution.class_names)
+        raise InputError(
+            f"label_set: found {counted[odd]} samples of label set {name}; the distribution has "
+            f"{distribution.counts[odd]:g}"
+        )
     return from_moments(moments(features, label_set, distribution.multiplicity), distribution)
 
 
-def from_moments(found: Moments, distribution: LabelDistribution) -> Condensed:
+def from_moments(features: Moments, distribution: LabelDistribution) -> Condensed:
     """Condensed form of features whose moments are known, in the order of `distribution`."""
-    return Condensed(found.prototypes, distribution, found.basis, found.scatter)
+    return Condensed(features.prototypes, distribution, features.basis, features.scatter)
 
 
 def collapsed(prototypes: np.ndarray, distribution: LabelDistribution) -> Condensed:
-    """Condensed form of features that have collapsed onto their prototypes, shape (S, d): no scatter."""
+    """Condensed form of features that have collapsed onto their prototypes, shape (S, d): no scatter.
+
+    Raises
+    ------
+    InputError
+        If there is not one finite row for each label set.
+    """
+    prototypes = check_prototypes(prototypes, distribution)
     basis = span(prototypes[distribution.multiplicity == 1])
     return Condensed(prototypes, distribution, basis, np.zeros((basis.shape[1],) * 2))
 
@@ -125,14 +154,15 @@ def nc1(condensed: Condensed, variant: Variant) -> float:
     UndefinedMetric
         If a class has no sample of multiplicity one, or all class means coincide with their centre.
     """
+    check_instance("condensed", condensed, Condensed)
     deviations = (condensed.class_means - condensed.centre(variant)) @ condensed.basis  # (K, r)
     singular, right = np.linalg.svd(deviations, full_matrices=False)[1:]
     if singular.max(initial=0.0) == 0:
         raise UndefinedMetric("all class means equal their centre")
-    kept = singular**2 > PINV_CUTOFF * singular[0] ** 2
-    directions = right[kept]  # (rank, r)
+    resolved = singular**2 > PINV_CUTOFF * singular[0] ** 2
+    directions = right[resolved]  # (rank, r)
     spread = np.einsum("jr,rs,js->j", directions, condensed.scatter, directions)
-    return float((spread / singular[kept] ** 2).sum())
+    return float((spread / singular[resolved] ** 2).sum())
 
 
 def simplex_distance(gram: np.ndarray) -> float:
@@ -142,16 +172,46 @@ def simplex_distance(gram: np.ndarray) -> float:
     ------
     UndefinedMetric
         If the matrix is 0.
+    InputError
+        If it is not square and finite, or K < 2.
     """
+    gram = check_array("gram", gram, ("class", "class")).astype(np.float64, copy=False)
     classes, norm = len(gram), np.linalg.norm(gram)
+    if classes < 2 or gram.shape[1] != classes:
+        raise InputError(f"gram: found shape {gram.shape}; allowed: K x K with K >= 2")
     if norm == 0:
         raise UndefinedMetric("its matrix is 0")
     simplex = (np.eye(classes) - 1 / classes) / np.sqrt(classes - 1)
     return float(np.linalg.norm(gram / norm - simplex))
 
 
-def nc2_w(weight: np.ndarray) -> float:
-    """Distance of the classifier, shape (K, d), from a simplex ETF, theory.md (16). Neither variant centres W."""
+def nc2_w(weight: np.ndarray, *, classes: int | None = None) -> float:
+    """Distance of the classifier from a simplex ETF, theory.md (16). Neither variant centres W.
+
+    Parameters
+    ----------
+    weight : array-like, shape (K, d)
+        One row for each class, as `torch.nn.Linear` has it.
+    classes : int, optional
+        K. A matrix alone does not say which of its sides counts classes: without `classes` it must have d >= K - 1,
+        which every simplex ETF needs, so that a classifier given the wrong way round is refused. For a narrower one
+        give its number of classes.
+
+    Raises
+    ------
+    UndefinedMetric
+        If W is 0.
+    InputError
+        If it is no finite matrix with K rows.
+    """
+    weight = check_array("weight", weight, _CLASSIFIER, sizes=None if classes is None else (classes, None))
+    weight = weight.astype(np.float64, copy=False)
+    rows, width = weight.shape
+    if classes is None and width < rows - 1:
+        raise InputError(
+            f"weight: found shape {weight.shape}; allowed: class x feature with as many features as classes less one; "
+            f"is it the wrong way round? If {rows} classes have {width} features, give classes={rows}"
+        )
     return simplex_distance(weight @ weight.T)
 
 
@@ -163,6 +223,8 @@ def nc2_h(condensed: Condensed, variant: Variant) -> float:
     UndefinedMetric
         If a class has no sample of multiplicity one, or all class means are equal.
     """
+    check_instance("condensed", condensed, Condensed)
+    check_choice("variant", variant, VARIANTS)
     means = condensed.class_means
     if variant == "definition":
         means = means - condensed.centre("definition")
@@ -176,7 +238,12 @@ def nc3(weight: np.ndarray, condensed: Condensed, variant: Variant) -> float:
     ------
     UndefinedMetric
         If a class has no sample of multiplicity one, or the classifier does not see the class means.
+    InputError
+        If W is not finite or does not have one row for each class and one column for each feature.
     """
+    check_instance("condensed", condensed, Condensed)
+    shape = condensed.distribution.classes, condensed.prototypes.shape[1]
+    weight = check_array("weight", weight, _CLASSIFIER, sizes=shape).astype(np.float64, copy=False)
     return simplex_distance(weight @ (condensed.class_means - condensed.centre(variant)).T)
 
 
@@ -188,6 +255,8 @@ def members_sums(condensed: Condensed, multiplicity: int) -> tuple[np.ndarray, n
     UndefinedMetric
         If the multiplicity does not occur, or a class of one of its label sets has no sample of multiplicity one.
     """
+    check_instance("condensed", condensed, Condensed)
+    check_whole("multiplicity", multiplicity, least=1)
     distribution = condensed.distribution
     chosen = distribution.multiplicity == multiplicity
     if not chosen.any():
@@ -223,13 +292,13 @@ def angle_metric(condensed: Condensed, multiplicity: int) -> float:
         raise UndefinedMetric(f"a single label set of multiplicity {multiplicity}: nothing to compare with")
     left, right = _unit(prototypes), _unit(sums)
     # 2 atan2(‖u − v‖, ‖u + v‖) is the clipped arccos without its loss of digits near 0: exact collapse gives 0.
-    own = 2 * np.arctan2(np.linalg.norm(left - right, axis=1), np.linalg.norm(left + right, axis=1))
+    angles = 2 * np.arctan2(np.linalg.norm(left - right, axis=1), np.linalg.norm(left + right, axis=1))
     total = 0.0
     for start in range(0, len(left), _ANGLE_ROWS):
         total += float(np.arccos(np.clip(left[start : start + _ANGLE_ROWS] @ right.T, -1.0, 1.0)).sum())
     if total == 0:
         raise UndefinedMetric("all prototypes and all sums of class means have one direction")
-    return float(own.mean() / (total / len(left) ** 2))
+    return float(angles.mean() / (total / len(left) ** 2))
 
 
 class Contrast(NamedTuple):
@@ -251,7 +320,12 @@ def weakest_contrast(rows: np.ndarray) -> Contrast:
     ------
     UndefinedMetric
         If all rows are equal.
+    InputError
+        If they are not finite, or K < 2.
     """
+    rows = check_array("rows", rows, ("class", "feature")).astype(np.float64, copy=False)
+    if len(rows) < 2:
+        raise InputError(f"rows: found shape {rows.shape}; allowed: at least 2 classes")
     basis = contrast_basis(len(rows))  # (K, K−1)
     missing = max(0, len(rows) - 1 - rows.shape[1])
     contrasts = np.pad(basis.T @ rows, ((0, 0), (0, missing)))  # (K−1, max(d, K−1))
@@ -267,6 +341,8 @@ def weakest_logits(logits: np.ndarray, distribution: LabelDistribution) -> float
 
     D holds the shares of the samples that carry each label set, whatever weights training gave them.
     """
+    shape = len(distribution.counts), distribution.classes
+    logits = check_array("logits", logits, ("label set", "class"), sizes=shape)
     rows = np.sqrt(distribution.weights)[:, None] * logits @ contrast_basis(distribution.classes)  # (S, K−1)
     singular = np.linalg.svd(rows, compute_uv=False)
     return float(singular[-1]) if len(singular) == distribution.classes - 1 else 0.0

@@ -12,6 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from ncpipe.errors import check_array, check_positions
+
 # Rows summed in the precision of the features before float64 takes over: so few that the sum's rounding stays below
 # that of the float32 features themselves.
 _SUM_ROWS = 32
@@ -128,12 +130,20 @@ def moments(features: np.ndarray, label_set: np.ndarray, multiplicity: np.ndarra
 
     Parameters
     ----------
-    features : ndarray, shape (N, d), float32 or float64
-    label_set : ndarray of int, shape (N,)
+    features : array-like, shape (N, d)
+        Float32 stays float32; what is no float becomes float64. Whether values are finite is the caller's business.
+    label_set : array-like of int, shape (N,)
         Position of each sample's label set. Fastest where ascending.
     multiplicity : ndarray of int, shape (S,)
         Classes of each label set.
+
+    Raises
+    ------
+    InputError
+        If shapes or dtypes cannot be, or a position lies outside 0..S-1.
     """
+    features = check_array("features", features, ("sample", "feature"), finite=False)
+    label_set = check_positions("label_set", label_set, "sample", length=len(features), limit=len(multiplicity))
     rows = groups(label_set, len(multiplicity))
     prototypes = group_means(features, rows)
     singles = np.flatnonzero((multiplicity == 1) & (np.bincount(label_set, minlength=len(multiplicity)) > 0))

@@ -20,7 +20,7 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import minimize_scalar
 
-from ncpipe.errors import InputError
+from ncpipe.errors import InputError, check_array, check_instance, check_whole
 from ncpipe.labels.distribution import LabelDistribution, contrast_basis
 
 BASES = ("raw", "unit", "centred", "classifier")
@@ -392,21 +392,23 @@ def _hypotheses(
     return records
 
 
-def _check(prototypes: np.ndarray, distribution: LabelDistribution) -> np.ndarray:
-    prototypes = np.asarray(prototypes, dtype=np.float64)
-    if prototypes.ndim != 2 or len(prototypes) != len(distribution.counts):
-        raise InputError(
-            f"prototypes: found shape {prototypes.shape}; "
-            f"expected one row for each of {len(distribution.counts)} label sets"
-        )
-    if not np.isfinite(prototypes).all():
-        raise InputError("prototypes: found values that are not finite")
-    return prototypes
+def check_prototypes(prototypes: np.ndarray, distribution: LabelDistribution) -> np.ndarray:
+    """Refuse what is not one finite row for each label set, shape (S, d); return it as float64."""
+    check_instance("distribution", distribution, LabelDistribution)
+    sizes = len(distribution.counts), None
+    return check_array("prototypes", prototypes, ("label set", "feature"), sizes=sizes).astype(np.float64, copy=False)
+
+
+def _check_counts(name: str, counts: np.ndarray, distribution: LabelDistribution) -> np.ndarray:
+    counts = check_array(f"frequencies[{name!r}]", counts, ("class",), sizes=(distribution.classes,))
+    if counts.min() < 0:
+        raise InputError(f"frequencies[{name!r}]: found {counts.min():g}; allowed: numbers >= 0")
+    return counts.astype(np.float64, copy=False)
 
 
 def single_prototypes(prototypes: np.ndarray, distribution: LabelDistribution) -> np.ndarray:
     """Prototypes h̄_k of the label sets {k}, shape (K, d); NaN rows for classes that never occur alone."""
-    prototypes = _check(prototypes, distribution)
+    prototypes = check_prototypes(prototypes, distribution)
     singles = np.full((distribution.classes, prototypes.shape[1]), np.nan)
     rows = np.flatnonzero(distribution.multiplicity == 1)
     singles[distribution.indicator[rows].indices] = prototypes[rows]
@@ -491,12 +493,15 @@ def fit_synthesis(
     InputError
         If shapes do not match or values are not finite.
     """
-    prototypes = _check(prototypes, distribution)
-    weight = np.asarray(weight, dtype=np.float64)
-    if weight.shape != (distribution.classes, prototypes.shape[1]):
-        raise InputError(f"weight: found shape {weight.shape}; expected {(distribution.classes, prototypes.shape[1])}")
+    prototypes = check_prototypes(prototypes, distribution)
+    sizes = distribution.classes, prototypes.shape[1]
+    weight = check_array("weight", weight, ("class", "feature"), sizes=sizes).astype(np.float64, copy=False)
+    check_whole("replicates", replicates, least=1)
+    check_whole("permutations", permutations, least=0)
+    check_whole("seed", seed, least=0)
     if frequencies is None:
         frequencies = {"multiplicity_one": distribution.class_counts(1), "total": distribution.class_counts()}
+    frequencies = {name: _check_counts(name, counts, distribution) for name, counts in frequencies.items()}
     prototypes, weight = _coordinates(prototypes, weight)
     bases = _bases(single_prototypes(prototypes, distribution), weight)
     records = []
@@ -508,7 +513,7 @@ def fit_synthesis(
             known = ~np.isnan(bases[basis]).any(axis=1)
             for name, counts in frequencies.items():
                 key = {"basis": basis, "frequency": name, "multiplicity": multiplicity}
-                use = (known & (np.asarray(counts) > 0))[members].all(axis=1)
+                use = (known & (counts > 0))[members].all(axis=1)
                 out = int((~use).sum())
                 note = f"{out} of {len(rows)} label sets left out: a class has no vector or no sample" if out else ""
                 if not use.any() or not np.any(prototypes[rows[use]]):
@@ -524,7 +529,7 @@ def fit_synthesis(
                 )
                 for record in _hypotheses(
                     problem,
-                    np.asarray(counts, float),
+                    counts,
                     replicates=replicates,
                     permutations=permutations,
                     seed=seed,
@@ -554,7 +559,8 @@ def tagwise_residuals(prototypes: np.ndarray, distribution: LabelDistribution, m
     multiplicity : int
         m >= 2.
     """
-    prototypes = _check(prototypes, distribution)
+    prototypes = check_prototypes(prototypes, distribution)
+    check_whole("multiplicity", multiplicity, least=1)
     rows, members = _members(distribution, multiplicity)
     averages = single_prototypes(prototypes, distribution)[members].sum(axis=1)  # (S_m, d)
     targets = prototypes[rows]
@@ -619,7 +625,8 @@ def geometry_bound(prototypes: np.ndarray, distribution: LabelDistribution, mult
     GeometryBound or None
         None where the multiplicity does not occur or a class never occurs alone.
     """
-    prototypes = _check(prototypes, distribution)
+    prototypes = check_prototypes(prototypes, distribution)
+    check_whole("multiplicity", multiplicity, least=1)
     rows, _ = _members(distribution, multiplicity)
     singles = single_prototypes(prototypes, distribution)
     if not len(rows) or np.isnan(singles).any():
