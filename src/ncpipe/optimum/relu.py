@@ -8,7 +8,8 @@ stays a bound for h >= 0 once its constraint is relaxed to
 The largest bound of this form is the minimum of (7) over features that need only be pairwise *acute*, <h_S, h_S'> >= 0
 for all pairs of label sets, instead of lying in the orthant: its multipliers are N. That problem is smooth and small in
 factored form, and an augmented Lagrangian solves it some hundred times faster than an interior-point method solves
-the semidefinite program. Whatever the solver returns, the bound is made rigorous afterwards: R and N are scaled
+the semidefinite program. Where label sets are few and (9a) leaves a gap, level 1 of `copositive` proves more, (29).
+Whatever the solver returns, the bound is made rigorous afterwards: R and N are scaled
 until the constraint holds, and (9) is evaluated there.
 """
 
@@ -25,6 +26,7 @@ from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.losses import Loss, loss_of, predictions
 from ncpipe.objective.settings import Objective
 from ncpipe.objective.terms import objective_terms
+from ncpipe.optimum import copositive
 from ncpipe.optimum.certificates import best_bias, dual_value, shrink
 from ncpipe.optimum.fixed import solve_fixed
 from ncpipe.optimum.optimum import classes_seen, restrict
@@ -51,7 +53,7 @@ class ReluOptimum:
     objective : float
         (7) at the returned weight, bias and prototypes.
     lower_bound : float
-        From (9a); from (9), which is lower, where there are too many label sets; from (9b) for a fixed classifier.
+        From (9a), or (29) where that is higher; from (9), which is lower, where there are too many label sets; from (9b) for a fixed classifier.
     relative_gap : float
         (objective - lower_bound) / lower_bound.
     certified : bool
@@ -171,6 +173,15 @@ def _bound(problem: _Factored, x: np.ndarray, slack: np.ndarray) -> float:
     return dual_value(scale * gradient, problem.loss, problem.weights, problem.objective)
 
 
+def _level_one_bound(problem: _Factored, x: np.ndarray) -> float:
+    """(9) at the residuals of x, scaled until level 1 proves λ² I − RᵀR copositive: tighter than (9a), theory.md (29)."""
+    gradient = _gradient(problem, x)
+    rows = problem.root * gradient  # (S, K)
+    largest = copositive.copositive_ceiling(rows @ rows.T)
+    scale = min(1.0, problem.objective.lam * (1 - _INSIDE) / np.sqrt(largest)) if largest > 0 else 1.0
+    return dual_value(scale * gradient, problem.loss, problem.weights, problem.objective)
+
+
 def _acute_bound(problem: _Factored, x: np.ndarray, *, target: float) -> float:
     """The largest bound (9a) found by the augmented Lagrangian; ends early at `target` or when it stalls."""
     multipliers = np.zeros((problem.label_sets, problem.label_sets))
@@ -229,6 +240,8 @@ def solve_relu(distribution: LabelDistribution, objective: Objective, *, seed: i
             other = problem.nonnegative(other)
         if problem.value(other)[0] < value:
             best, value = other, problem.value(other)[0]
+    if problem.label_sets <= copositive.LARGEST and value - bound > _TARGET_GAP * abs(bound):
+        bound = max(bound, _level_one_bound(problem, best))
     return _finish(distribution, objective, *_unscale(problem, best), bound)
 
 
