@@ -18,7 +18,7 @@ from ncpipe.data.synthesise import synthesise
 from ncpipe.experiment.plan import Run, setting_counts, train_settings
 from ncpipe.experiment.settings import load_config
 from ncpipe.labels.distribution import LabelDistribution
-from ncpipe.labels.names import parse_label_set
+from ncpipe.labels.names import parse_label_counts
 from ncpipe.labels.sampling import Sampling
 from ncpipe.results.sampling_file import write_sampling
 from ncpipe.stores.zarr import Store
@@ -138,7 +138,7 @@ def test_a_run_with_sampling_weights_needs_them(checkout: Path, capsys: pytest.C
     assert not (checkout / "out/train").exists()
     config = load_config(Path("config.yaml"), Path("tiny.yaml"))
     counts = setting_counts(config["datasets"]["mlab_digits"], config["settings"]["step-0.1-max-kappa"])
-    natural = LabelDistribution.from_counts({parse_label_set(s): n for s, n in counts.items()}, 10)
+    natural = LabelDistribution.from_counts(parse_label_counts(counts), 10)
     write_sampling(weights, Sampling(natural, natural.weights, "max_kappa", "normalised", 2.0, {}, 1.0))
     assert ncpipe("train", run, "--configfile", "tiny.yaml") == 0
     assert ncpipe("show", run, "--results", "out") == 0

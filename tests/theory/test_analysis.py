@@ -51,8 +51,7 @@ def test_the_default_run_is_described_whole(payload):
 
 def test_what_is_written_can_be_checked_from_the_file_alone(payload):
     entry = payload["distribution"]
-    counts = {tuple(s): n for s, n in zip(entry["label_sets"], entry["counts"], strict=True)}
-    distribution = LabelDistribution.from_counts(counts, entry["classes"], class_names=entry["class_names"])
+    distribution = LabelDistribution.from_json(entry)
     objective = Objective.from_config(payload["objective"])
     bound = dual_bound(np.array(payload["optimum"]["dual_point"]), distribution, objective)
     assert bound == pytest.approx(payload["optimum"]["dual_bound"], rel=1e-14)
@@ -62,7 +61,7 @@ def test_what_is_written_can_be_checked_from_the_file_alone(payload):
             np.array(found["weight"]),
             np.array(found["bias"]),
             np.array(found["prototypes"]),
-            label_set=np.arange(len(counts)),
+            label_set=np.arange(len(distribution.counts)),
             multi_hot=distribution.multi_hot(),
             objective=objective,
             sample_weights=distribution.weights,

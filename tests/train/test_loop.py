@@ -16,7 +16,7 @@ import torch
 
 from ncpipe.errors import DivergenceError, InputError, StoreError
 from ncpipe.experiment.plan import setting_counts
-from ncpipe.labels.names import parse_label_set
+from ncpipe.labels.names import parse_label_counts
 from ncpipe.objective import terms as numpy_objective
 from ncpipe.objective.settings import Objective
 from ncpipe.progress import Progress, clock
@@ -106,7 +106,7 @@ def test_training_agrees_with_numpy(
         counts=setting_counts(spec, {"profile": "step", "ratio": 0.5}),
     )  # fmt: skip
     store = Store(data / "images.zarr").load()
-    counts = {parse_label_set(name): count for name, count in settings["counts"].items()}
+    counts = parse_label_counts(settings["counts"])
     chosen = select(store["label_set_train"].values, store["label_sets"].values, counts)
     labels = store["label_sets"].values[store["label_set_train"].values[chosen]]
     assert len(chosen) == 105  # 32 + 32 + 32 + 9

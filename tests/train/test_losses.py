@@ -16,7 +16,7 @@ from ncpipe.collapse.optima import analyse_optimum
 from ncpipe.collapse.tables import metric_rows, open_metrics
 from ncpipe.errors import InputError
 from ncpipe.labels.distribution import LabelDistribution
-from ncpipe.labels.names import parse_label_set
+from ncpipe.labels.names import parse_label_counts
 from ncpipe.objective import terms as numpy_objective
 from ncpipe.objective.losses import loss_gradients, losses, simplex_etf
 from ncpipe.objective.settings import Objective
@@ -155,7 +155,7 @@ def test_free_features_end_at_the_certified_optimum(train: Train, make_settings:
         "ufm", epochs=500, checkpoints=[0, 50, 500], network__features=11, recipe__lr=0.2,
         **{f"objective__{key}": value for key, value in entry.items()},
     )  # fmt: skip
-    distribution = LabelDistribution.from_counts({parse_label_set(s): n for s, n in settings["counts"].items()}, 10)
+    distribution = LabelDistribution.from_counts(parse_label_counts(settings["counts"]), 10)
     optimum = solve(distribution, Objective.from_config(settings["objective"]))
     assert optimum.certified
     store = Store(train(settings) / "features.zarr")
@@ -229,7 +229,7 @@ def test_a_network_with_a_fixed_classifier_stays_above_the_optimum_for_its_featu
     train: Train, make_settings: Make
 ) -> None:
     settings = make_settings("mlp", network__features=12, objective__classifier="etf", epochs=10, checkpoints=[0, 10])
-    distribution = LabelDistribution.from_counts({parse_label_set(s): n for s, n in settings["counts"].items()}, 10)
+    distribution = LabelDistribution.from_counts(parse_label_counts(settings["counts"]), 10)
     optimum = solve_relu(distribution, Objective.from_config(settings["objective"]))
     folder = train(settings)
     first, last = (float(Store(folder / "features.zarr").epoch(e)["objective"]) for e in (0, 10))

@@ -12,7 +12,7 @@ import torch
 
 from ncpipe.errors import InputError, StateMismatchError
 from ncpipe.labels.distribution import LabelDistribution
-from ncpipe.labels.names import parse_label_set
+from ncpipe.labels.names import parse_label_counts
 from ncpipe.labels.sampling import Sampling
 from ncpipe.objective import terms as numpy_objective
 from ncpipe.objective.settings import Objective
@@ -38,7 +38,7 @@ def repeats(distribution: LabelDistribution) -> np.ndarray:
 
 
 def natural(settings: dict[str, Any]) -> LabelDistribution:
-    counts = {parse_label_set(name): count for name, count in settings["counts"].items()}
+    counts = parse_label_counts(settings["counts"])
     return LabelDistribution.from_counts(counts, 10)
 
 
@@ -85,7 +85,7 @@ def test_a_full_batch_trajectory_is_that_of_the_repeated_data_set(data: Path, ma
     settings = make_settings(recipe__batch="full", objective__target=target, objective__lambda_w=0.02, epochs=25)
     store = Store(data / "images.zarr").load()
     distribution = natural(settings)
-    counts = {parse_label_set(name): count for name, count in settings["counts"].items()}
+    counts = parse_label_counts(settings["counts"])
     chosen = select(store["label_set_train"].values, store["label_sets"].values, counts)
     label_set = store["label_set_train"].values[chosen]
     images, labels = store["images_train"].values[chosen], store["label_sets"].values[label_set]

@@ -16,7 +16,7 @@ from ncpipe.experiment.architectures import has_signed_features
 from ncpipe.geometry.metrics import Condensed, UndefinedMetric, from_moments
 from ncpipe.geometry.moments import Moments, group_means, groups, moments, unpack_predictions
 from ncpipe.geometry.record import SPLITS
-from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.labels.distribution import LabelDistribution, as_distribution
 from ncpipe.labels.names import label_set_name
 from ncpipe.objective.losses import predictions, simplex_etf
 from ncpipe.objective.refit import Refit, refit_classifier
@@ -87,17 +87,9 @@ def split_samples(
     """
     counts = np.bincount(label_set, minlength=len(label_sets))
     present = np.flatnonzero(counts)
-    members = [tuple(np.flatnonzero(label_sets[row]).tolist()) for row in present]
-    if () in members:
+    distribution, lookup = as_distribution(label_sets, counts=counts, class_names=class_names)
+    if distribution.unlabelled:
         raise InputError("label sets: found samples without a label; the terminal objective is not defined for them")
-    distribution = LabelDistribution.from_counts(
-        {s: float(counts[row]) for s, row in zip(members, present, strict=True)},
-        label_sets.shape[1],
-        class_names=class_names,
-    )
-    position = {s: p for p, s in enumerate(distribution.label_sets)}
-    lookup = np.full(len(label_sets), -1)
-    lookup[present] = [position[s] for s in members]
     rows = present[np.argsort(lookup[present])]
     ordered = np.ones(len(present)) if weights is None else weights[rows]
     return Samples(distribution, lookup[label_set], ordered, rows)

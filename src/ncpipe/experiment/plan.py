@@ -9,7 +9,7 @@ from itertools import combinations, product
 from typing import Any
 
 from ncpipe.experiment.base_sets import BASE_SETS
-from ncpipe.labels.names import LabelSet, label_set_name, parse_label_set
+from ncpipe.labels.names import LabelSet, label_set_name, parse_label_counts, parse_label_set
 
 Config = Mapping[str, Any]
 DEFAULT_CAP = 2.0  # of sampling max_kappa
@@ -87,7 +87,7 @@ def setting_counts(dataset: Mapping[str, Any], setting: Mapping[str, Any]) -> di
     classes = BASE_SETS[dataset["base"]].classes
     counts = balanced_counts(dataset["train_counts"], classes)
     if setting["profile"] == "explicit":
-        wanted = {parse_label_set(key): n for key, n in setting["counts"].items()}
+        wanted = parse_label_counts(setting["counts"])
         return {label_set_name(s): wanted[s] for s in counts if s in wanted}
     ratio = float(setting.get("ratio", 1.0))
     share = {

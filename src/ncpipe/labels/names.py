@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 LabelSet = tuple[int, ...]
+
+_Count = TypeVar("_Count", int, float)
 
 
 def label_set_name(label_set: Iterable[int], class_names: Sequence[str] | None = None) -> str:
@@ -15,3 +18,8 @@ def label_set_name(label_set: Iterable[int], class_names: Sequence[str] | None =
 def parse_label_set(name: str) -> LabelSet:
     """Classes of a label set written ``"3"`` or ``"7+0"``, ascending."""
     return tuple(sorted(map(int, name.split("+"))))
+
+
+def parse_label_counts(counts: Mapping[str, _Count]) -> dict[LabelSet, _Count]:
+    """Counts as a configuration writes them, ``{"0": 140, "8+9": 20}``, by label set."""
+    return {parse_label_set(name): count for name, count in counts.items()}

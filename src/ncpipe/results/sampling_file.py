@@ -21,19 +21,16 @@ from ncpipe.stores.files import read_json, write_result
 
 def write_sampling(path: Path, sampling: Sampling) -> None:
     """Write the weights; equal input gives equal bytes."""
-    natural = sampling.natural
     content = {
+        **sampling.natural.to_json(),
         "method": sampling.method,
         "target": sampling.target,
         "cap": sampling.cap,
         "kappa": dict(sampling.kappa),
         "upper_bound": sampling.upper_bound,
-        "classes": natural.classes,
-        "class_names": list(natural.class_names),
-        "label_sets": [list(s) for s in natural.label_sets],
-        "counts": natural.counts.tolist(),
         "weights": sampling.weights.tolist(),
     }
+    del content["unlabelled"]
     write_result(path, content)
 
 
@@ -47,17 +44,16 @@ def read_sampling(path: Path) -> Sampling:
     """
     content: dict[str, Any] = read_json(path)
     try:
-        counts = {tuple(s): n for s, n in zip(content["label_sets"], content["counts"], strict=True)}
-        natural = LabelDistribution.from_counts(counts, content["classes"], class_names=content["class_names"])
+        natural = LabelDistribution.from_json(content)
         weights = np.asarray(content["weights"], dtype=np.float64)
         if weights.shape != natural.counts.shape or not (weights > 0).all():
             raise StoreError(f"{path}: damaged, it needs a weight > 0 for each of {len(natural.counts)} label sets")
-        return Sampling(
-            natural, weights, content["method"], content["target"], content["cap"], content["kappa"],
-            content["upper_bound"],
-        )  # fmt: skip
+        keys = ("method", "target", "cap", "kappa", "upper_bound")
+        return Sampling(natural, weights, **{key: content[key] for key in keys})
     except KeyError as error:
         raise StoreError(f"{path}: damaged, it lacks {error}") from error
+    except InputError as error:
+        raise StoreError(f"{path}: damaged, {error}") from error
 
 
 def check_sampling(path: Path, sampling: Sampling, counts: Mapping[LabelSet, float], target: Target) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ncpipe.errors import StoreError
+from ncpipe.errors import InputError, StoreError
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.settings import Objective
 from ncpipe.stores.files import hash_json, read_json
@@ -75,15 +75,6 @@ def _reference(entry: dict[str, Any], bound: str) -> Reference:
     return Reference(lower, float(entry["objective"]), **arrays)
 
 
-def _distribution(entry: dict[str, Any], counts: list[float]) -> LabelDistribution:
-    return LabelDistribution.from_counts(
-        {tuple(s): n for s, n in zip(entry["label_sets"], counts, strict=True)},
-        entry["classes"],
-        class_names=entry["class_names"],
-        unlabelled=entry["unlabelled"],
-    )
-
-
 def read_theory(path: Path) -> Theory:
     """Read a theory file.
 
@@ -95,8 +86,10 @@ def read_theory(path: Path) -> Theory:
     payload = read_json(path)
     try:
         entry = payload["distribution"]
-        distribution = _distribution(entry, entry["counts"])
-        natural = _distribution(entry, entry["natural_counts"]) if "natural_counts" in entry else distribution
+        distribution = LabelDistribution.from_json(entry)
+        natural = distribution
+        if "natural_counts" in entry:
+            natural = LabelDistribution.from_json({**entry, "counts": entry["natural_counts"]})
         references: dict[ReferenceName, Reference] = {"convex": _reference(payload["optimum"], "dual_bound")}
         if payload["relu"] is not None and "weight" in payload["relu"]:
             references["relu"] = _reference(payload["relu"], "lower_bound")
@@ -104,6 +97,8 @@ def read_theory(path: Path) -> Theory:
         return Theory(distribution, natural, objective, references, payload["synthesis"], hash_json(payload))
     except KeyError as error:
         raise StoreError(f"{path}: not a complete theory file, {error} is missing") from error
+    except InputError as error:
+        raise StoreError(f"{path}: not a complete theory file, {error}") from error
 
 
 def read_theory_files(paths: Iterable[Path]) -> dict[tuple[str, str, str], dict[str, Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 from ncpipe.errors import InputError
 from ncpipe.geometry.synthesis import fit_synthesis, tagwise_residuals
 from ncpipe.labels.distribution import LabelDistribution, contrast_classes
-from ncpipe.labels.names import parse_label_set
+from ncpipe.labels.names import parse_label_counts
 from ncpipe.labels.spectrum import Spectrum, kappa_covariance, multiplicity_spectrum, pooled_spectrum
 from ncpipe.objective.settings import Objective
 from ncpipe.optimum.bound import spectral_bound
@@ -52,7 +52,8 @@ def analyse(
         numbers are None, with a reason where the objective is one that a result does not hold for. Equal input gives
         equal output.
     """
-    described = _describe(distribution) | ({} if natural is None else {"natural_counts": natural.counts})
+    described = {**distribution.to_json(), "samples": distribution.samples}
+    described |= {} if natural is None else {"natural_counts": natural.counts}
     carried = distribution if natural is None else natural
     optimum = solve(distribution, objective)
     bound = dataclasses.asdict(spectral_bound(distribution, objective))
@@ -96,9 +97,7 @@ def write_theory(
     StoreError
         If the file of the weights is missing or damaged.
     """
-    natural = LabelDistribution.from_counts(
-        {parse_label_set(name): count for name, count in counts.items()}, classes, class_names=class_names
-    )
+    natural = LabelDistribution.from_counts(parse_label_counts(counts), classes, class_names=class_names)
     objective = Objective.from_config(dict(objective_entry))
     if objective.class_weights is not None and len(objective.class_weights) != classes:
         raise InputError(f"class weights: found {len(objective.class_weights)}; allowed: one for each of {classes}")
@@ -109,17 +108,6 @@ def write_theory(
         check_sampling(sampling, weights, natural.as_counts(), objective.target)
         theory = analyse(weights.distribution, objective, natural=natural, seed=seed)
     write_result(path, theory)
-
-
-def _describe(distribution: LabelDistribution) -> dict[str, Any]:
-    return {
-        "classes": distribution.classes,
-        "samples": distribution.samples,
-        "unlabelled": distribution.unlabelled,
-        "class_names": distribution.class_names,
-        "label_sets": distribution.label_sets,
-        "counts": distribution.counts,
-    }
 
 
 def _spectra(distribution: LabelDistribution, objective: Objective) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ncpipe.labels.distribution import LabelDistribution, Target
-from ncpipe.labels.names import parse_label_set
+from ncpipe.labels.names import parse_label_counts
 from ncpipe.labels.sampling import Method, sampling_weights
 from ncpipe.results.sampling_file import write_sampling
 
@@ -27,7 +27,5 @@ def write_sampling_weights(
     InputError
         If the counts are not a label distribution.
     """
-    distribution = LabelDistribution.from_counts(
-        {parse_label_set(name): count for name, count in counts.items()}, len(class_names), class_names=class_names
-    )
+    distribution = LabelDistribution.from_counts(parse_label_counts(counts), len(class_names), class_names=class_names)
     write_sampling(path, sampling_weights(distribution, target, method=method, cap=cap))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ncpipe.errors import InputError
-from ncpipe.labels.names import LabelSet, parse_label_set
+from ncpipe.labels.names import LabelSet, parse_label_counts
 from ncpipe.results.datasets import DataSplit, open_dataset, select
 from ncpipe.results.sampling_file import check_sampling, read_sampling
 
@@ -60,7 +60,7 @@ def load_split(
     """
     data = open_dataset(folder, split)
     if split == "train":
-        counts = {parse_label_set(name): count for name, count in settings["counts"].items()}
+        counts = parse_label_counts(settings["counts"])
         chosen = select(data.label_set, data.label_sets, counts)
         data = replace(data, images=data.images[chosen], label_set=data.label_set[chosen])
     labels = data.label_sets[data.label_set]
@@ -88,7 +88,7 @@ def read_factors(path: Path | None, settings: Mapping[str, Any]) -> dict[LabelSe
     if path is None:
         raise InputError(f"sampling {wanted['method']}: its weights are missing; make them with `snakemake theory`")
     found = read_sampling(path)
-    counts = {parse_label_set(name): count for name, count in settings["counts"].items()}
+    counts = parse_label_counts(settings["counts"])
     check_sampling(path, found, counts, settings["objective"]["target"])
     if found.method != wanted["method"] or wanted["cap"] not in (None, found.cap):
         raise InputError(

@@ -43,9 +43,7 @@ import numpy as np
 from scipy import sparse
 
 from ncpipe.errors import InputError
-from ncpipe.labels.distribution import LabelDistribution
-
-MOST_CLASSES = 1_000_000  # beyond this a file is taken to be something else than labels
+from ncpipe.labels.distribution import MOST_CLASSES, LabelDistribution
 
 _BLOCK_BYTES = 1 << 24
 _CELLS = {"0": False, "1": True, "0.0": False, "1.0": True}  # the usual spellings, found without parsing a number
@@ -161,13 +159,7 @@ def write_labels(path: Path, distribution: LabelDistribution) -> None:
 
 def describe(distribution: LabelDistribution) -> dict[str, Any]:
     """Label sets and counts as builtins, the content of a ``.json`` label file."""
-    return {
-        "classes": distribution.classes,
-        "class_names": list(distribution.class_names),
-        "label_sets": [list(label_set) for label_set in distribution.label_sets],
-        "counts": [whole(count) for count in distribution.counts.tolist()],
-        "unlabelled": distribution.unlabelled,
-    }
+    return {**distribution.to_json(), "counts": [whole(count) for count in distribution.counts.tolist()]}
 
 
 def whole(number: float) -> int | float:
@@ -702,42 +694,15 @@ def _read_json(path: Path) -> LabelDistribution:
         payload = payload.get("distribution", payload)
     if not isinstance(payload, dict) or "label_sets" not in payload:
         raise InputError(f"{path}: no key 'label_sets'; allowed is a list of lists of classes, counted from 0")
-
-    def wrong(key: str, allowed: str) -> NoReturn:
-        raise InputError(f"{path}: key {key!r}: allowed is {allowed}")
-
     label_sets = payload["label_sets"]
-    if not isinstance(label_sets, list) or not all(isinstance(s, list) and all(map(_is_index, s)) for s in label_sets):
-        wrong("label_sets", "a list of lists of classes, counted from 0")
-    counts = payload.get("counts", [1] * len(label_sets))
-    if not isinstance(counts, list) or len(counts) != len(label_sets) or not all(map(_is_count, counts)):
-        wrong("counts", "a list of numbers >= 0, one for each label set")
-    highest = max((k for label_set in label_sets for k in label_set), default=0)
-    classes, unlabelled = payload.get("classes", highest + 1), payload.get("unlabelled", 0)
-    if not _is_index(classes) or classes <= highest:
-        wrong("classes", f"a whole number above {highest}, the highest class of the label sets")
-    _check_classes(path, classes)
-    if not _is_index(unlabelled):
-        wrong("unlabelled", "a whole number >= 0")
-    names = payload.get("class_names")
-    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        wrong("class_names", "a list of names, one for each class")
-    merged: dict[tuple[int, ...], float] = {}
-    for label_set, count in zip(label_sets, counts, strict=True):
-        key = tuple(sorted(set(label_set)))
-        merged[key] = merged.get(key, 0.0) + count
+    if isinstance(label_sets, list):
+        present = [k for label_set in label_sets if isinstance(label_set, list) for k in label_set]
+        highest = max((k for k in present if isinstance(k, int)), default=0)
+        payload = {"counts": [1] * len(label_sets), "classes": highest + 1} | payload
     try:
-        return LabelDistribution.from_counts(merged, classes, class_names=names, unlabelled=unlabelled)
+        return LabelDistribution.from_json(payload)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-
-
-def _is_index(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1 << 53
 
 
 def _read_folder(path: Path, *, split: str = "train") -> LabelDistribution:
@@ -754,8 +719,7 @@ def _read_folder(path: Path, *, split: str = "train") -> LabelDistribution:
     loaded = store.static(name, "label_sets")
     index, label_sets = loaded[name].values, loaded["label_sets"].values
     counts = np.bincount(index, minlength=len(label_sets))
-    found = {tuple(np.flatnonzero(row).tolist()): int(n) for row, n in zip(label_sets, counts, strict=True)}
-    return LabelDistribution.from_counts(found, label_sets.shape[1], class_names=store.attrs.get("class_names"))
+    return LabelDistribution.from_matrix(label_sets, counts=counts, class_names=store.attrs.get("class_names"))
 
 
 _SVMLIGHT = (_read_svmlight, ("first_class", "classes"))
