@@ -53,7 +53,8 @@ class ReluOptimum:
     objective : float
         (7) at the returned weight, bias and prototypes.
     lower_bound : float
-        From (9a), or (29) where that is higher; from (9), which is lower, where there are too many label sets; from (9b) for a fixed classifier.
+        From (9a), or (29) where that is higher; from (9), which is lower, where there are too many label sets; from
+        (9b) for a fixed classifier.
     relative_gap : float
         (objective - lower_bound) / lower_bound.
     certified : bool
@@ -174,7 +175,7 @@ def _bound(problem: _Factored, x: np.ndarray, slack: np.ndarray) -> float:
 
 
 def _level_one_bound(problem: _Factored, x: np.ndarray) -> float:
-    """(9) at the residuals of x, scaled until level 1 proves λ² I − RᵀR copositive: tighter than (9a), theory.md (29)."""
+    """(9) at the residuals of x, scaled until level 1 proves λ² I − RᵀR copositive, theory.md (29)."""
     gradient = _gradient(problem, x)
     rows = problem.root * gradient  # (S, K)
     largest = copositive.copositive_ceiling(rows @ rows.T)
