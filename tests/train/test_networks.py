@@ -15,7 +15,7 @@ from scipy.special import erf, softmax
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ncpipe.experiment.architectures import NETWORK_KEYS, batch_norm_side, has_signed_features
+from ncpipe.experiment.architectures import ARCHITECTURES
 from ncpipe.train.networks import BasicBlock, build_backbone, build_classifier
 
 SHAPE = (3, 16, 16)
@@ -50,7 +50,7 @@ def test_features_have_their_width_and_sign(network: dict[str, Any], width: int,
     features = backbone(torch.rand(9, *image_shape(network)))
     assert backbone.features == width
     assert features.shape == (9, width)
-    assert (features < 0).any() == has_signed_features(network["architecture"])
+    assert (features < 0).any() == ARCHITECTURES[network["architecture"]].signed
     assert (features > 0).any()
 
 
@@ -191,13 +191,13 @@ def test_side_of_the_last_batch_norm(name: str) -> None:
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
             module.register_forward_hook(lambda m, x, y: sides.append(y.shape[2] if y.ndim == 4 else 1))
     backbone(torch.rand(1, 3, side, side))
-    assert batch_norm_side(network, side) == sides[-1] == min(sides)
+    assert ARCHITECTURES[network["architecture"]].batch_norm_side(network, side) == sides[-1] == min(sides)
 
 
 def test_side_is_known_of_every_architecture_with_batch_norm() -> None:
-    assert {n["architecture"] for n, _ in NETWORKS.values()} == NETWORK_KEYS.keys() - {"ufm"}
-    assert batch_norm_side({"architecture": "mlp"}, 16) is None
-    assert batch_norm_side({"architecture": "ufm"}, 16) is None
+    assert {n["architecture"] for n, _ in NETWORKS.values()} == ARCHITECTURES.keys() - {"ufm"}
+    assert ARCHITECTURES["mlp"].batch_norm_side({}, 16) is None
+    assert ARCHITECTURES["ufm"].batch_norm_side({}, 16) is None
 
 
 def test_seed_decides_the_initialisation() -> None:
@@ -226,7 +226,7 @@ def test_networks_are_initialised_as_the_papers(architecture: str, width: int) -
 
 
 def test_unknown_architecture() -> None:
-    with pytest.raises(ValueError, match="unknown architecture 'vgg19'"):
+    with pytest.raises(ValueError, match="architecture: found 'vgg19'; did you mean 'vgg16'"):
         build_backbone({"architecture": "vgg19"}, SHAPE, 1)
 
 

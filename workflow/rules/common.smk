@@ -1,8 +1,7 @@
 """Names shared by all rules: the checked configuration, its runs, and functions of wildcards.
 
 Needs: config.yaml and its overlays, merged by Snakemake.
-Makes: nothing; ends with exit code 1 and one line per fault where the configuration is wrong, or one line where what
-is to be run would not fit on the disk.
+Makes: nothing; ends with exit code 1 and one line per fault where the configuration is wrong.
 """
 
 import sys
@@ -11,8 +10,7 @@ from pathlib import Path
 import yaml
 
 from ncpipe.errors import ConfigError
-from ncpipe.experiment import base_sets, plan, settings
-from ncpipe.experiment import disk as storage
+from ncpipe.experiment import base_sets, disk, plan, settings
 from ncpipe.experiment.code import reachable_modules
 
 CHECKOUT = Path(workflow.basedir)
@@ -81,24 +79,12 @@ FIGURES = [  # without their endings
     ]
 ]
 RUN = "{dataset}/{setting}/{network}/seed-{seed}"
-IN_DAG = set()
 
 if workflow.is_main_process:
-    disk_need = storage.disk_need(config, RUNS)
+    disk_need = disk.disk_need(config, RUNS)
     if disk_need:
-        free = storage.free_bytes(Path(RESULTS))
-        print(storage.disk_line(disk_need, free, RESULTS), file=sys.stderr)
-
-
-onstart:
-    refusal = storage.refusal(
-        storage.disk_need(config, sorted(IN_DAG)),
-        storage.free_bytes(Path(RESULTS)),
-        RESULTS,
-    )
-    if refusal:
-        print(refusal, file=sys.stderr)
-        sys.exit(1)
+        free = disk.free_bytes(Path(RESULTS))
+        print(disk.disk_line(disk_need, free, RESULTS), file=sys.stderr)
 
 
 wildcard_constraints:
@@ -122,6 +108,16 @@ def run_of(wildcards):
     return plan.Run(
         wildcards.dataset, wildcards.setting, wildcards.network, int(wildcards.seed)
     )
+
+
+def data_disk_mb(wildcards):
+    """Megabytes that a data set takes at most."""
+    return disk.megabytes(disk.dataset_bytes(config["datasets"][wildcards.dataset]))
+
+
+def train_disk_mb(wildcards):
+    """Megabytes that a run and its metrics take at most."""
+    return disk.megabytes(disk.run_bytes(config, run_of(wildcards)))
 
 
 def train_settings(wildcards):
@@ -186,8 +182,7 @@ def sampling_of_theory(wildcards):
 
 
 def sampling_of_run(wildcards):
-    """The sampling weights that a run is trained with, or nothing; being asked, it knows that the run is in the DAG."""
-    IN_DAG.add(run_of(wildcards))
+    """The sampling weights that a run is trained with, or nothing."""
     objective = config["networks"][wildcards.network]["objective"]
     return (
         plan.sampling_file(config, wildcards.dataset, wildcards.setting, objective)

@@ -18,6 +18,7 @@ rule data_images:
     threads: 1
     resources:
         mem_mb=4000,
+        disk_mb=data_disk_mb,
         runtime=30,
     params:
         spec=data_spec,

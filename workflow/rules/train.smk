@@ -24,6 +24,7 @@ rule train_run:
     resources:
         gpu=0,
         mem_mb=3000,
+        disk_mb=train_disk_mb,
         runtime=240,
     params:
         settings=train_settings,

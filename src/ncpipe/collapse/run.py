@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from ncpipe.errors import InputError, StoreError
-from ncpipe.experiment.architectures import has_signed_features
+from ncpipe.experiment.architectures import ARCHITECTURES
 from ncpipe.geometry.metrics import Condensed, UndefinedMetric, from_moments
 from ncpipe.geometry.moments import Moments, group_means, groups, moments, unpack_predictions
 from ncpipe.geometry.record import SPLITS
@@ -249,7 +249,7 @@ class OpenRun:
         self.identity = {key: attributes[key] for key in RUN_KEYS}
         self.class_names = [str(name) for name in attributes["class_names"]]
         self.objective = Objective.from_config(attributes["objective"])
-        self.reference: ReferenceName = "convex" if has_signed_features(attributes["architecture"]) else "relu"
+        self.reference: ReferenceName = "convex" if ARCHITECTURES[attributes["architecture"]].signed else "relu"
         static = self.store.static()
         label_sets = static["label_sets"].to_numpy()
         self.weighted = "label_set_weight" in static

@@ -49,6 +49,7 @@ def synthesise(spec: Mapping[str, Any], output_folder: Path, log: logging.Logger
     """
     _check(spec)
     base = load_base(spec["base"], spec["folder"], spec["seed"])
+    _check_capacity(spec, base)
     record = _record(spec, base)
     store, manifest = output_folder / "images.zarr", output_folder / "manifest.json"
     with exclusive(output_folder):
@@ -79,6 +80,19 @@ def _check(spec: Mapping[str, Any]) -> None:
     if type(spec["seed"]) is not int or spec["seed"] < 0:
         raise InputError(f"seed: found {spec['seed']!r}; allowed are whole numbers >= 0")
     known_base_set(spec["base"])
+
+
+def _check_capacity(spec: Mapping[str, Any], base: BaseImages) -> None:
+    """Refuse more samples of a label set than its smallest class has images: none serves twice within a label set."""
+    for split in SPLITS:
+        available = int(np.bincount(base.part(split)[1], minlength=len(base.class_names)).min())
+        for position, count in enumerate(spec[f"{split}_counts"]):
+            if count > available:
+                place = f" in {spec['folder']}" if spec["folder"] else ""
+                raise InputError(
+                    f"datasets.{spec['dataset']}.{split}_counts[{position}]: found {count}; the {split} split of "
+                    f"{spec['base']}{place} has {available} images in its smallest class, allowed: 0 to {available}"
+                )
 
 
 def _label_sets(spec: Mapping[str, Any], classes: int) -> list[LabelSet]:

@@ -1,163 +1,158 @@
-"""The architectures that a configuration can name, in numbers."""
+"""The architectures that a configuration can name: one entry each, in numbers. `ncpipe.train.networks` builds them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+Network = Mapping[str, Any]  # an entry of ``networks`` in a validated configuration
+ImageShape = tuple[int, int, int]  # channels, height, width
 
 
-def has_signed_features(architecture: str) -> bool:
-    """Whether features of a network are of either sign; all others come out of a ReLU, where (7) has a higher minimum.
-
-    Parameters
-    ----------
-    architecture : str
-        Of an entry of ``networks`` in the configuration.
-    """
-    return architecture in ("ufm", "vit")
-
-
-_DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
-_VGG = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # width over that of the first layer, convolutions
-
-
-class Size(NamedTuple):
-    """A network in numbers: feature width d, parameters, batch norm's statistics, and arrays that hold them."""
-
-    features: int
-    parameters: int
-    statistics: int
-    arrays: int
-
-
-class _Counter:
-    """Adds layers up."""
-
-    def __init__(self) -> None:
-        self.parameters = self.statistics = self.arrays = 0
-
-    def convolution(self, channels: int, out: int, side: int) -> None:
-        self.parameters += side * side * channels * out
-        self.arrays += 1
-
-    def linear(self, inputs: int, out: int) -> None:
-        self.parameters += (inputs + 1) * out
-        self.arrays += 2
-
-    def norm(self, channels: int, *, batch: bool = True) -> None:
-        self.parameters += 2 * channels
-        self.statistics += (2 * channels + 2) * batch  # mean, variance, and a count of 8 bytes
-        self.arrays += 5 if batch else 2
-
-    def block(self, channels: int, planes: int, *, bottleneck: bool) -> int:
-        """A residual block; returns its channels."""
-        out = 4 * planes if bottleneck else planes
-        widths = ((planes, 1), (planes, 3), (out, 1)) if bottleneck else ((planes, 3), (planes, 3))
-        inputs = channels
-        for width, side in widths:
-            self.convolution(inputs, width, side)
-            self.norm(width)
-            inputs = width
-        return out
-
-
-def network_size(network: Mapping[str, Any], image_shape: tuple[int, int, int], samples: int) -> Size:
-    """Size of the backbone of a validated ``networks`` entry.
-
-    Parameters
-    ----------
-    network : mapping
-    image_shape : tuple of int
-        Channels, height, width.
-    samples : int
-        Of the training split: the unconstrained features model has a feature for each.
-    """
-    channels, height, side = image_shape
-    count = _Counter()
-    match network["architecture"]:
-        case "cnn":
-            for multiple in (1, 2, 4, 4):
-                out = multiple * network["width"]
-                count.convolution(channels, out, 3)
-                count.norm(out)
-                channels = out
-        case "mlp":
-            channels *= height * side
-            for out in (*network["hidden"], network["features"]):
-                count.linear(channels, out)
-                channels = out
-        case "resnet18" | "resnet34" | "resnet50" as architecture:
-            bottleneck = architecture == "resnet50"
-            count.convolution(channels, network["width"], 3)
-            count.norm(network["width"])
-            channels = network["width"]
-            for stage, depth in enumerate(_DEPTHS[architecture]):
-                planes = network["width"] * 2**stage
-                for position in range(depth):
-                    out = count.block(channels, planes, bottleneck=bottleneck)
-                    if (stage and not position) or channels != out:  # the shortcut changes stride or channels
-                        count.convolution(channels, out, 1)
-                        count.norm(out)
-                    channels = out
-        case "vgg16":
-            for multiple, depth in _VGG:
-                for _ in range(depth):
-                    out = multiple * network["width"]
-                    count.convolution(channels, out, 3)
-                    count.norm(out)
-                    channels = out
-        case "vit":
-            patch, width = network["patch"], network["features"]
-            count.linear(channels * patch * patch, width)
-            count.parameters += (height // patch) * (side // patch) * width
-            count.arrays += 1
-            for _ in range(network["depth"]):
-                count.norm(width, batch=False)
-                count.norm(width, batch=False)
-                for inputs, out in ((width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)):
-                    count.linear(inputs, out)
-            count.norm(width)
-            channels = width
-        case "ufm":
-            channels = network["features"]
-            count.parameters, count.arrays = samples * channels, 1
-        case unknown:
-            raise ValueError(f"unknown architecture {unknown!r}")
-    return Size(channels, count.parameters, count.statistics, count.arrays)
-
-
-NETWORK_KEYS = {
-    "cnn": ("width",),
-    "mlp": ("hidden", "features"),
-    "resnet18": ("width",),
-    "resnet34": ("width",),
-    "resnet50": ("width",),
-    "vgg16": ("width",),
-    "vit": ("patch", "depth", "heads", "features"),
-    "ufm": ("features",),
-}
-RESNETS = ("resnet18", "resnet34", "resnet50")
-OPTIONAL_NETWORK_KEYS = dict.fromkeys(RESNETS, ("stem_stride",))
-VGG_SIDE = 32  # pixels: five poolings halve it to 1
-
-
-def batch_norm_side(network: Mapping[str, Any], side: int) -> int | None:
-    """Height and width of what the last batch norm of a network sees; None for one without.
-
-    Parameters
-    ----------
-    network : mapping
-        Entry of ``networks``.
-    side : int
-        Height and width of the images, pixels.
-    """
-    match network["architecture"]:
-        case "cnn":
-            return -(-side // 4)
-        case "vgg16":
-            return side // 16
-        case "vit":
-            return 1
-        case architecture if architecture in RESNETS:
-            return -(-side // (8 * network.get("stem_stride", 1)))
+def _no_batch_norm(network: Network, side: int) -> int | None:
     return None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What configuration, disk estimate and theory need to know of an architecture.
+
+    Parameters
+    ----------
+    keys, optional : tuple of str
+        Of an entry of ``networks``, beside ``architecture``, ``objective`` and ``recipe``.
+    features : callable
+        Feature width d of a network.
+    parameters : callable
+        How many parameters its backbone has, for images of a shape and a number of training samples.
+    batch_norm_side : callable
+        Height and width of what the last batch norm of a network sees on images of a side; None without batch norm.
+    depths : tuple of int
+        Layers or blocks of each stage.
+    smallest_side : int
+        Height and width of the smallest images that it takes, pixels.
+    signed : bool
+        Whether features are of either sign; all others come out of a ReLU, where (7) has a higher minimum.
+    free : bool
+        Whether features are free parameters, one for each training sample: no images, no test split.
+    """
+
+    keys: tuple[str, ...]
+    features: Callable[[Network], int]
+    parameters: Callable[[Network, ImageShape, int], int]
+    optional: tuple[str, ...] = ()
+    batch_norm_side: Callable[[Network, int], int | None] = _no_batch_norm
+    depths: tuple[int, ...] = ()
+    smallest_side: int = 1
+    signed: bool = False
+    free: bool = False
+
+
+def _convolution(channels: int, out: int, side: int = 3) -> int:
+    """Parameters of a convolution without bias and of the batch norm behind it."""
+    return side * side * channels * out + 2 * out
+
+
+def _linear(inputs: int, out: int) -> int:
+    return (inputs + 1) * out
+
+
+def _cnn_parameters(network: Network, shape: ImageShape, samples: int) -> int:
+    width = network["width"]
+    return sum(_convolution(*ends) for ends in pairwise((shape[0], width, 2 * width, 4 * width, 4 * width)))
+
+
+def _mlp_parameters(network: Network, shape: ImageShape, samples: int) -> int:
+    channels, height, width = shape
+    return sum(
+        _linear(*ends) for ends in pairwise((channels * height * width, *network["hidden"], network["features"]))
+    )
+
+
+def _vgg_parameters(depths: Sequence[int]) -> Callable[[Network, ImageShape, int], int]:
+    def parameters(network: Network, shape: ImageShape, samples: int) -> int:
+        widths = [network["width"] * min(2**stage, 8) for stage, depth in enumerate(depths) for _ in range(depth)]
+        return sum(_convolution(*ends) for ends in pairwise((shape[0], *widths)))
+
+    return parameters
+
+
+def _vit_parameters(network: Network, shape: ImageShape, samples: int) -> int:
+    (channels, height, side), patch, width = shape, network["patch"], network["features"]
+    positions = (height // patch) * (side // patch) * width
+    layers = [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)]
+    block = 2 * 2 * width + sum(_linear(*ends) for ends in layers)
+    return _linear(channels * patch * patch, width) + positions + network["depth"] * block + 2 * width
+
+
+def _resnet(*depths: int, bottleneck: bool = False) -> Architecture:
+    expansion = 4 if bottleneck else 1
+
+    def block(channels: int, planes: int) -> int:
+        out = expansion * planes
+        if bottleneck:
+            return _convolution(channels, planes, 1) + _convolution(planes, planes) + _convolution(planes, out, 1)
+        return _convolution(channels, planes) + _convolution(planes, planes)
+
+    def parameters(network: Network, shape: ImageShape, samples: int) -> int:
+        channels = network["width"]
+        total = _convolution(shape[0], channels)
+        for stage, depth in enumerate(depths):
+            planes = network["width"] * 2**stage
+            out = expansion * planes
+            if stage or channels != out:  # the first shortcut changes stride or channels
+                total += _convolution(channels, out, 1)
+            total += block(channels, planes) + (depth - 1) * block(out, planes)
+            channels = out
+        return total
+
+    return Architecture(
+        keys=("width",),
+        optional=("stem_stride",),
+        features=lambda network: 8 * expansion * int(network["width"]),
+        parameters=parameters,
+        batch_norm_side=lambda network, side: -(-side // (8 * network.get("stem_stride", 1))),
+        depths=depths,
+    )
+
+
+ARCHITECTURES = {
+    "cnn": Architecture(
+        keys=("width",),
+        features=lambda network: 4 * int(network["width"]),
+        parameters=_cnn_parameters,
+        batch_norm_side=lambda network, side: -(-side // 4),
+    ),
+    "mlp": Architecture(
+        keys=("hidden", "features"),
+        features=lambda network: int(network["features"]),
+        parameters=_mlp_parameters,
+    ),
+    "resnet18": _resnet(2, 2, 2, 2),
+    "resnet34": _resnet(3, 4, 6, 3),
+    "resnet50": _resnet(3, 4, 6, 3, bottleneck=True),
+    "vgg16": Architecture(
+        keys=("width",),
+        features=lambda network: 8 * int(network["width"]),
+        parameters=_vgg_parameters((2, 2, 3, 3, 3)),
+        batch_norm_side=lambda network, side: side // 16,
+        depths=(2, 2, 3, 3, 3),
+        smallest_side=32,  # five poolings halve it to 1
+    ),
+    "vit": Architecture(
+        keys=("features", "patch", "depth", "heads"),
+        features=lambda network: int(network["features"]),
+        parameters=_vit_parameters,
+        batch_norm_side=lambda network, side: 1,
+        signed=True,
+    ),
+    "ufm": Architecture(
+        keys=("features",),
+        features=lambda network: int(network["features"]),
+        parameters=lambda network, shape, samples: samples * int(network["features"]),
+        signed=True,
+        free=True,
+    ),
+}

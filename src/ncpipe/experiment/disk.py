@@ -1,51 +1,42 @@
 """How many bytes the planned runs still have to write: an estimate from the configuration alone, and what is free.
 
-Imports nothing heavy: the workflow asks before it starts. Every array is counted uncompressed and every file rounded
-up to a block, so that the estimate errs upwards; folders, tables and figures are not counted.
+Imports nothing heavy: the workflow asks before it starts. What is counted: images, the features that checkpoints keep,
+three times the parameters of each network, and a margin for all that is small; so the estimate errs upwards.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ncpipe.experiment.architectures import network_size
+from ncpipe.errors import StoreError
+from ncpipe.experiment.architectures import ARCHITECTURES
 from ncpipe.experiment.base_sets import BASE_SETS
 from ncpipe.experiment.plan import DEFAULT_FEATURES, Config, Run, balanced_counts, train_settings
-from ncpipe.labels.names import parse_label_set
 from ncpipe.train import TRAIN_VERSION
 
-BLOCK = 4096  # bytes: what a file's size is rounded up to
-_SCALARS = {"train": 7, "test": 2}
-_COLLAPSE_METRICS = 40  # arrays of one number or a few for each checkpoint
-# Small files beside the arrays that are counted: metadata of every array, what is written once, manifests.
-_DATASET_FILES, _METRICS_FILES = 9, 88
-_STORE_FILES = {"float32": 22, "float16": 22, "moments": 35}
-
-
-def _on_disk(files: Iterable[float]) -> int:
-    return sum(BLOCK * math.ceil(size / BLOCK) for size in files)
+MARGIN = 1.05
+BLOCK = 4096  # bytes that the smallest file takes
+_DATASET_BLOCKS, _RUN_BLOCKS, _CHECKPOINT_BLOCKS = 16, 128, {"float32": 16, "float16": 16, "moments": 28}
 
 
 def dataset_bytes(dataset: Mapping[str, Any]) -> int:
     """Bytes of a data set's images, labels and indices, as an upper bound: they are compressed."""
     base = BASE_SETS[dataset["base"]]
-    total = BLOCK * _DATASET_FILES
-    for split in ("train", "test"):
-        samples = sum(balanced_counts(dataset[f"{split}_counts"], base.classes).values())
-        total += _on_disk([samples * base.channels * (2 * base.side) ** 2, samples * 20])
-    return total
+    samples = sum(_samples(dataset[f"{split}_counts"], base.classes) for split in ("train", "test"))
+    return round(MARGIN * samples * (base.channels * (2 * base.side) ** 2 + 20)) + BLOCK * _DATASET_BLOCKS
 
 
-def checkpoint_bytes(
-    kept: str, *, train: int, test: int, label_sets: int, classes: int, features: int, free: bool = False
-) -> int:
+def _samples(per_set: Sequence[int], classes: int) -> int:
+    return sum(balanced_counts(per_set, classes).values())
+
+
+def checkpoint_bytes(kept: str, *, train: int, test: int, label_sets: int, classes: int, features: int) -> int:
     """Bytes of one checkpoint in a run's store and in its metrics.
 
     Parameters
@@ -55,41 +46,36 @@ def checkpoint_bytes(
         Samples of the splits.
     label_sets, classes, features : int
         S, K and d.
-    free : bool
-        Whether features are free: there is no test split then.
     """
-    splits = {"train": train} if free else {"train": train, "test": test}
-    arrays = [4 * classes * features, 4 * classes, *[8] * sum(_SCALARS[split] for split in splits)]
-    for split, samples in splits.items():
-        if kept != "moments":
-            arrays.append(samples * features * {"float32": 4, "float16": 2}[kept])
-            continue
-        arrays += [8 * label_sets * features, 8 * classes * features, 8 * classes**2]
-        if split == "train":
-            arrays += [2 * samples * classes, 8 * label_sets * classes]
-    metrics = 4 * label_sets * features + 8 * classes**2 + 8 * _COLLAPSE_METRICS
-    return _on_disk([*arrays, 32 * len(arrays)]) + metrics
+    if kept == "moments":
+        values = 2 * (8 * (label_sets + classes) * features + 8 * classes**2) + 2 * train * classes
+        values += 8 * label_sets * classes
+    else:
+        values = (train + test) * features * {"float32": 4, "float16": 2}[kept]
+    analysed = 4 * (label_sets + classes) * features + 16 * classes**2
+    return values + analysed + BLOCK * _CHECKPOINT_BLOCKS[kept]
 
 
 def run_bytes(config: Config, run: Run) -> int:
     """Bytes that a whole run writes: store, resume state, and metrics, as an upper bound."""
     dataset, settings = config["datasets"][run.dataset], train_settings(config, run)
-    base, network, kept = BASE_SETS[dataset["base"]], settings["network"], settings.get("features", DEFAULT_FEATURES)
-    counts, test = settings["counts"], balanced_counts(dataset["test_counts"], base.classes)
-    label_sets = {*balanced_counts(dataset["train_counts"], base.classes), *test, *map(parse_label_set, counts)}
-    free, samples = network["architecture"] == "ufm", sum(counts.values())
-    size = network_size(network, (base.channels, 2 * base.side, 2 * base.side), samples)
-    checkpoints = len(settings["checkpoints"]) * checkpoint_bytes(
-        kept, train=samples, test=sum(test.values()), label_sets=len(label_sets), classes=base.classes,
-        features=size.features, free=free,
-    )  # fmt: skip
-    classifier = base.classes * (size.features + 1)
-    refit = _on_disk([8 * base.classes * size.features, 8 * base.classes, 8, 8, 8]) if kept == "moments" else 0
-    labels = _on_disk([4 * samples, 4 * sum(test.values()) * (not free), len(label_sets) * base.classes])
-    arrays = 2 * size.arrays + 10
-    state = 4 * (2 * (size.parameters + classifier) + size.statistics) + 400 * arrays + BLOCK
-    files = BLOCK * (_STORE_FILES[kept] + _METRICS_FILES)
-    return checkpoints + refit + labels + files + _on_disk([state])
+    base, network = BASE_SETS[dataset["base"]], settings["network"]
+    architecture, samples = ARCHITECTURES[network["architecture"]], sum(settings["counts"].values())
+    occurring = {**balanced_counts(dataset["train_counts"], base.classes)}
+    label_sets = occurring | balanced_counts(dataset["test_counts"], base.classes)
+    features = architecture.features(network)
+    parameters = architecture.parameters(network, (base.channels, 2 * base.side, 2 * base.side), samples)
+    checkpoint = checkpoint_bytes(
+        settings.get("features", DEFAULT_FEATURES),
+        train=samples,
+        test=0 if architecture.free else _samples(dataset["test_counts"], base.classes),
+        label_sets=len(label_sets),
+        classes=base.classes,
+        features=features,
+    )
+    state = 3 * 4 * (parameters + base.classes * (features + 1))
+    labels = 4 * samples + len(label_sets) * base.classes
+    return round(MARGIN * (len(settings["checkpoints"]) * checkpoint + state + labels)) + BLOCK * _RUN_BLOCKS
 
 
 def _written(folder: Path) -> int:
@@ -104,7 +90,7 @@ def _written(folder: Path) -> int:
 def _is_finished(manifest: Path, settings: Mapping[str, Any]) -> bool:
     """Whether a run has finished under these settings; under others it will be made again beside what is there."""
     try:
-        identity = json.loads(manifest.read_text())["identity"]
+        identity = json.loads(manifest.read_text(encoding="utf-8"))["identity"]
         return bool(identity["settings"] == settings and identity["algorithm_version"] == TRAIN_VERSION)
     except (OSError, ValueError, KeyError, TypeError):
         return False  # damaged: the run is made again
@@ -156,11 +142,29 @@ def disk_line(need: int, free: int, folder: str) -> str:
     )
 
 
-def refusal(need: int, free: int, folder: str) -> str | None:
-    """The line that says why nothing is started; None where there is room."""
-    if need <= free:
-        return None
-    return (
-        f"Disk: {human(need)} still to be written under {folder}, {human(free)} free; free some, name another folder "
-        f"(results), or store less: recipes.<name>.features (moments, float16), fewer recipes.<name>.checkpoints"
-    )
+def megabytes(size: int) -> int:
+    """Whole megabytes that hold so many bytes."""
+    return -(-size // 10**6)
+
+
+def check_room(folder: Path, need_mb: int) -> None:
+    """Refuse to begin what will not fit on the disk, less what an earlier attempt has written to `folder` already.
+
+    Parameters
+    ----------
+    folder : Path
+        What a run, or a data set, is written to.
+    need_mb : int
+        Megabytes that it takes in all, at most: `run_bytes` or `dataset_bytes`.
+
+    Raises
+    ------
+    StoreError
+        The message names the need, the room, the folder, and what lowers the need.
+    """
+    free, left = free_bytes(folder), need_mb * 10**6 - _written(folder)
+    if left > free:
+        raise StoreError(
+            f"{folder}: {human(left)} still to be written, {human(free)} free; free some, name another folder "
+            f"(results), or store less: recipes.<name>.features (moments, float16), fewer recipes.<name>.checkpoints"
+        )

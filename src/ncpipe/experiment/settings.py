@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from ncpipe.errors import ConfigError, InputError, near_match
-from ncpipe.experiment.architectures import NETWORK_KEYS, OPTIONAL_NETWORK_KEYS, VGG_SIDE, batch_norm_side
-from ncpipe.experiment.base_sets import BASE_SETS, base_capacity
+from ncpipe.experiment.architectures import ARCHITECTURES
+from ncpipe.experiment.base_sets import BASE_SETS, folder_of, known_base_set
 from ncpipe.experiment.messages import (
     _is_number,
     _shape_problems,
@@ -161,20 +161,20 @@ def _dataset_problems(name: str, dataset: Mapping[str, Any], *, in_use: bool) ->
     if not in_use:
         return
     try:
-        capacity = base_capacity(dataset["base"], folder)
+        base = known_base_set(dataset["base"])
+        if base.needs_folder:
+            folder_of(base.name, folder)
     except InputError as error:
         yield f"{where}: {error}"
         return
     except OSError as error:
         yield f"{where}.folder: found {folder!r}; it cannot be read ({error.strerror})"
         return
-    if capacity is None:
-        return
-    for split, available in zip(("train", "test"), capacity[:2], strict=True):
+    for split, available in zip(("train", "test"), base.capacity, strict=True):
         for position, count in enumerate(dataset[f"{split}_counts"]):
             if count > available:
                 yield (
-                    f"{where}.{split}_counts[{position}]: found {count}; the {split} split of {dataset['base']} has "
+                    f"{where}.{split}_counts[{position}]: found {count}; the {split} split of {base.name} has "
                     f"{available} images in its smallest class, allowed: 0 to {available}"
                 )
 
@@ -235,8 +235,8 @@ def _recipe_problems(name: str, recipe: Mapping[str, Any], device: Any) -> Itera
 
 def _network_problems(name: str, network: Mapping[str, Any]) -> Iterator[str]:
     where, architecture = f"networks.{name}", network["architecture"]
-    needed, optional = NETWORK_KEYS[architecture], OPTIONAL_NETWORK_KEYS.get(architecture, ())
-    for key in dict.fromkeys(chain(*NETWORK_KEYS.values(), *OPTIONAL_NETWORK_KEYS.values())):
+    needed, optional = ARCHITECTURES[architecture].keys, ARCHITECTURES[architecture].optional
+    for key in dict.fromkeys(chain(*((*entry.keys, *entry.optional) for entry in ARCHITECTURES.values()))):
         if key in needed and key not in network:
             yield f"{where}.{key}: missing; architecture {architecture} needs it"
         elif key not in (*needed, *optional) and key in network:
@@ -298,8 +298,10 @@ def _image_problems(config: Config, dataset: str, name: str) -> Iterator[str]:
     images = f"images of data set {dataset} are {side} x {side} pixels"
     if network["architecture"] == "vit" and side % network["patch"]:
         yield f"networks.{name}.patch: found {network['patch']}; {images}, allowed: a divisor of {side}"
-    if network["architecture"] == "vgg16" and side < VGG_SIDE:
-        yield f"networks.{name}.architecture: found vgg16; {images}, five poolings need {VGG_SIDE} x {VGG_SIDE} or more"
+    smallest = ARCHITECTURES[network["architecture"]].smallest_side
+    if side < smallest:
+        found = f"networks.{name}.architecture: found {network['architecture']}"
+        yield f"{found}; {images}, allowed: {smallest} x {smallest} or more"
 
 
 def _batch_problems(config: Config, dataset: str, setting: str, name: str) -> Iterator[str]:
@@ -309,11 +311,16 @@ def _batch_problems(config: Config, dataset: str, setting: str, name: str) -> It
     batch = config["recipes"][recipe]["batch"]
     samples = sum(setting_counts(config["datasets"][dataset], config["settings"][setting]).values())
     last = samples if batch == "full" else samples % batch or min(batch, samples)
-    if last == 1 and batch_norm_side(network, image_side(config, dataset)) == 1:
+    if last == 1 and _batch_norm_side(config, dataset, name) == 1:
         yield (
             f"recipes.{recipe}.batch: found {batch}; of the {samples} samples of setting {setting} of data set "
             f"{dataset} it leaves 1 to the last batch, and batch norm in network {name} needs 2"
         )
+
+
+def _batch_norm_side(config: Config, dataset: str, name: str) -> int | None:
+    network = config["networks"][name]
+    return ARCHITECTURES[network["architecture"]].batch_norm_side(network, image_side(config, dataset))
 
 
 def _setting_run_problems(config: Config, runs: Sequence[Run]) -> Iterator[str]:
@@ -337,8 +344,6 @@ def _setting_run_problems(config: Config, runs: Sequence[Run]) -> Iterator[str]:
 
 def _classes_problems(config: Config, dataset: str, setting: str, network: str) -> Iterator[str]:
     """Check what an objective needs of the classes of the data set that a network trains on."""
-    from ncpipe.experiment.architectures import network_size
-
     name, base = config["networks"][network]["objective"], BASE_SETS[config["datasets"][dataset]["base"]]
     objective, classes = config["objectives"][name], base.classes
     weights = objective.get("class_weights")
@@ -357,7 +362,7 @@ def _classes_problems(config: Config, dataset: str, setting: str, network: str) 
         )
     if objective.get("classifier") != "etf":
         return
-    width = network_size(config["networks"][network], (base.channels, 2 * base.side, 2 * base.side), 1).features
+    width = ARCHITECTURES[config["networks"][network]["architecture"]].features(config["networks"][network])
     if width < classes:
         yield (
             f"networks.{network}: found feature width {width} with objective {name}, whose classifier is a simplex "

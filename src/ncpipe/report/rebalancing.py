@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ncpipe.experiment.architectures import has_signed_features
+from ncpipe.experiment.architectures import ARCHITECTURES
 from ncpipe.experiment.setting import Setting, settings_from_config
 from ncpipe.labels.sampling import Sampling
 from ncpipe.report.evidence import Cell, number
@@ -133,7 +133,7 @@ def _at_optimum(
     optimum: pd.DataFrame, dataset: str, setting: str, network: Mapping[str, str], metric: str
 ) -> float | None:
     """The metric at the certified optimum that fits the network's features; None where it has none."""
-    reference = "convex" if has_signed_features(network["architecture"]) else "relu"
+    reference = "convex" if ARCHITECTURES[network["architecture"]].signed else "relu"
     wanted = {
         "dataset": dataset, "setting": setting, "objective": network["objective"], "reference": reference,
         "metric": metric,

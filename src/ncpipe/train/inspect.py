@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ncpipe.errors import StoreError
+from ncpipe.experiment.architectures import ARCHITECTURES
 from ncpipe.experiment.plan import DEFAULT_FEATURES, Run
 from ncpipe.stores.zarr import Store
 from ncpipe.train.state import load_state
@@ -26,7 +27,9 @@ def describe_run(folder: Path) -> dict[str, Any]:
         raise StoreError(f"{folder}: no run here (state/state.npz is missing)")
     header = state[0]
     settings, store = header["identity"]["settings"], Store(folder / "features.zarr")
-    names = [name for name in SHOWN if name != "error_test" or settings["network"]["architecture"] != "ufm"]
+    names = [
+        name for name in SHOWN if name != "error_test" or not ARCHITECTURES[settings["network"]["architecture"]].free
+    ]
     last = {}
     if store.epochs:
         values = store.epoch(store.epochs[-1], *names)

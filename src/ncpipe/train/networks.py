@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ncpipe.errors import check_choice
+from ncpipe.experiment.architectures import ARCHITECTURES
 from ncpipe.objective.losses import simplex_etf
 from ncpipe.objective.settings import Classifier
 
@@ -99,13 +102,6 @@ def shortcut(channels: int, out: int, stride: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 
 
-RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet34": (BasicBlock, (3, 4, 6, 3)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-}
-
-
 class ResNet(nn.Sequential):
     """ResNet-18, 34 or 50 with Li's stem: 3×3, stride 1, no max-pool.
 
@@ -114,18 +110,22 @@ class ResNet(nn.Sequential):
     """
 
     def __init__(self, architecture: str, channels: int, width: int, stem_stride: int = 1) -> None:
-        block, depths = RESNETS[architecture]
+        block = Bottleneck if architecture == "resnet50" else BasicBlock
         blocks: list[nn.Module] = []
         previous = width
-        for stage, depth in enumerate(depths):
+        for stage, depth in enumerate(ARCHITECTURES[architecture].depths):
             planes = width * 2**stage
             for position in range(depth):
                 blocks.append(block(previous, planes, 2 if stage and not position else 1))
                 previous = block.expansion * planes
         super().__init__(
-            nn.Conv2d(channels, width, 3, stem_stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-            *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        )  # fmt: skip
+            nn.Conv2d(channels, width, 3, stem_stride, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            *blocks,
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
         self.features = previous
         _initialise_convolutions(self)
 
@@ -139,12 +139,10 @@ class VGG16(nn.Sequential):
 
     def __init__(self, channels: int, width: int) -> None:
         layers: list[nn.Module] = []
-        for multiple, depth in ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3)):
+        for stage, depth in enumerate(ARCHITECTURES["vgg16"].depths):
+            out = min(2**stage, 8) * width
             for _ in range(depth):
-                out = multiple * width
-                layers += [
-                    nn.Conv2d(channels, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True),
-                ]  # fmt: skip
+                layers += [nn.Conv2d(channels, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
                 channels = out
             layers.append(nn.MaxPool2d(2))
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -221,27 +219,42 @@ class FreeFeatures(nn.Module):
         return self.value[index]
 
 
+Builder = Callable[[Mapping[str, Any], tuple[int, int, int], int], nn.Module]
+
+
+def _resnet(network: Mapping[str, Any], shape: tuple[int, int, int], samples: int) -> nn.Module:
+    return ResNet(network["architecture"], shape[0], network["width"], network.get("stem_stride", 1))
+
+
+def _vit(network: Mapping[str, Any], shape: tuple[int, int, int], samples: int) -> nn.Module:
+    return ViT(shape, **{key: network[key] for key in ("patch", "depth", "heads", "features")})
+
+
+# One for each entry of `ARCHITECTURES`, of the same name.
+BUILDERS: dict[str, Builder] = {
+    "cnn": lambda network, shape, samples: ConvNet(shape[0], network["width"]),
+    "mlp": lambda network, shape, samples: MLP(math.prod(shape), list(network["hidden"]), network["features"]),
+    "resnet18": _resnet,
+    "resnet34": _resnet,
+    "resnet50": _resnet,
+    "vgg16": lambda network, shape, samples: VGG16(shape[0], network["width"]),
+    "vit": _vit,
+    "ufm": lambda network, shape, samples: FreeFeatures(samples, network["features"]),
+}
+
+
 def build_backbone(network: Mapping[str, Any], image_shape: tuple[int, int, int], samples: int) -> nn.Module:
     """Build the backbone of a validated ``networks`` entry; `image_shape` is (channels, height, width).
 
     Initialisation draws from torch's global CPU generator: seed it first.
+
+    Raises
+    ------
+    InputError
+        If the architecture is unknown.
     """
-    channels, height, width = image_shape
-    match network["architecture"]:
-        case "cnn":
-            return ConvNet(channels, network["width"])
-        case "mlp":
-            return MLP(channels * height * width, list(network["hidden"]), network["features"])
-        case "resnet18" | "resnet34" | "resnet50" as architecture:
-            return ResNet(architecture, channels, network["width"], network.get("stem_stride", 1))
-        case "vgg16":
-            return VGG16(channels, network["width"])
-        case "vit":
-            return ViT(image_shape, **{key: network[key] for key in ("patch", "depth", "heads", "features")})
-        case "ufm":
-            return FreeFeatures(samples, network["features"])
-        case unknown:
-            raise ValueError(f"unknown architecture {unknown!r}")
+    check_choice("architecture", network["architecture"], list(BUILDERS))
+    return BUILDERS[network["architecture"]](network, image_shape, samples)
 
 
 def build_classifier(features: int, classes: int, *, bias: bool, kind: Classifier = "learned") -> nn.Linear:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ncpipe.errors import DivergenceError
+from ncpipe.experiment.architectures import ARCHITECTURES
 from ncpipe.experiment.plan import DEFAULT_FEATURE_PENALTY, Run
 from ncpipe.streams import permutations, stream
 from ncpipe.train.arithmetic import LossScale, autocast
@@ -37,7 +38,7 @@ class Trainer:
     def __init__(self, settings: Mapping[str, Any], train: Split, device: torch.device) -> None:
         self.settings, self.train, self.device = settings, train, device
         network, objective, recipe = settings["network"], settings["objective"], settings["recipe"]
-        self.free = network["architecture"] == "ufm"
+        self.free = ARCHITECTURES[network["architecture"]].free
         self.epochs: int = settings["epochs"]
         self.batch = len(train) if recipe["batch"] == "full" else min(int(recipe["batch"]), len(train))
         self.lambda_h, self.loss = float(objective["lambda_h"]), objective["loss"]
