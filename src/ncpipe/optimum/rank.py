@@ -16,12 +16,12 @@ _ROUNDING = 8 * np.finfo(np.float64).eps  # of a gap, which is a difference of t
 def rank_interval(
     distribution: LabelDistribution, objective: Objective, logits: np.ndarray, gap: float
 ) -> tuple[int, int]:
-    """The least and the largest rank that the optimum's Z can have, given a point and its gap.
+    """The least and the largest rank that the optimum's Z can have, given a point and its gap, theory.md (30).
 
     *At most.* Where Z* has rank r, r singular values of R* equal λ, and those of R at a point with gap ε are within
     √(τ_max ε) of them, (20). *At least.* Predictions of a label set are within √(2ε/(w_S τ_S)) of the optimum's,
-    summed over classes, so its logits are near too where no probability is smaller than that; singular values of Z D^{1/2}
-    that exceed the distance belong to directions that Z* has. With a bias the direction √w is left out.
+    summed over classes, so its logits are near too where no probability is smaller than that; singular values of
+    Z D^{1/2} that exceed the distance belong to directions that Z* has. With a bias the direction √w is left out.
 
     Parameters
     ----------
