@@ -76,7 +76,7 @@ def compare() -> None:
         distribution = reference_setting(ratio)
         solve(distribution, OBJECTIVE)  # the first call pays for imports
         seconds, optimum = timed(lambda d=distribution: solve(d, OBJECTIVE))
-        bound = optimum.dual_bound
+        bound = optimum.lower_bound
         rows = [("ncpipe", seconds, optimum.objective)]
         for solver in (cp.CLARABEL, cp.SCS):
             rows.append((solver, *timed(lambda d=distribution, s=solver: by_cvxpy(d, s))))

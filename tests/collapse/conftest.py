@@ -14,7 +14,7 @@ from ncpipe.geometry.synthesis import fit_synthesis
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.losses import softmax
 from ncpipe.objective.settings import Objective
-from ncpipe.objective.terms import dual_bound, objective_terms, residual_matrix
+from ncpipe.objective.terms import lower_bound, objective_terms, residual_matrix
 from ncpipe.stores.files import write_json
 from ncpipe.stores.zarr import Array, EpochArray, EpochWriter, Store
 
@@ -75,9 +75,9 @@ def _optimum(
 def _dual_bound(distribution: LabelDistribution, objective: Objective, probabilities: np.ndarray) -> float:
     """Evaluate (9) on the segment from t to p, at the last point that is feasible."""
     start = distribution.targets(objective.target) / distribution.tau(objective.target)[:, None]
-    norm = np.linalg.norm(residual_matrix(probabilities, distribution, objective), 2)
+    norm = np.linalg.norm(residual_matrix(distribution, objective, probabilities=probabilities), 2)
     share = min(1.0, objective.lam / norm)
-    return dual_bound(start + share * (probabilities - start), distribution, objective)
+    return lower_bound(distribution, objective, dual_point=start + share * (probabilities - start))
 
 
 def make_theory(distribution: LabelDistribution, entry: dict[str, Any]) -> dict[str, Any]:

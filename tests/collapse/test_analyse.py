@@ -78,7 +78,9 @@ def test_optimality_of_an_epoch_by_direct_formulas(analysed, case, run_maker, tm
     )
     p = softmax(features @ weight.T + bias)
     mean = np.array([p[label_set == s].mean(axis=0) for s in range(len(case.distribution.counts))])
-    sigma = np.linalg.norm(residual_matrix(mean, case.distribution, case.objective), 2) / case.objective.lam
+    sigma = (
+        np.linalg.norm(residual_matrix(case.distribution, case.objective, probabilities=mean), 2) / case.objective.lam
+    )
     assert values(analysed["ufm"], "residual_sigma_max")[-1] == pytest.approx(sigma, rel=1e-10)
     reference = np.array(case.theory["optimum"]["probabilities"])[label_set]
     distance = math.sqrt(np.mean((0.5 * np.abs(p - reference).sum(axis=1)) ** 2))

@@ -105,7 +105,7 @@ def test_no_network_beats_a_certified_bound_and_no_features_violate_the_geometry
     features = scale * rng.standard_normal((len(label_set), width))
     weight, bias = rng.standard_normal((distribution.classes, width)), rng.standard_normal(distribution.classes)
     bias *= objective.use_bias
-    bound = solve(distribution, objective).dual_bound
+    bound = solve(distribution, objective).lower_bound
     value = network_terms(
         weight, bias, features, label_set=label_set, multi_hot=distribution.multi_hot(), objective=objective
     ).total

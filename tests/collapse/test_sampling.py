@@ -157,11 +157,11 @@ def test_no_network_is_below_the_bound_of_its_weights(seed: int, scale: float, w
         weight, bias, features, label_set=label_set, multi_hot=NATURAL.multi_hot(), objective=OBJECTIVE,
         factors=factors,
     )  # fmt: skip
-    gap = terms.total - optimum.dual_bound
+    gap = terms.total - optimum.lower_bound
     assert gap >= 0
     probabilities = softmax(network_logits(weight, bias, features))
     distance = total_variation(probabilities, optimum.probabilities, label_set, factors)
-    assert distance <= math.sqrt(gap / 2) + math.sqrt(max(optimum.objective - optimum.dual_bound, 0) / 2)
+    assert distance <= math.sqrt(gap / 2) + math.sqrt(max(optimum.objective - optimum.lower_bound, 0) / 2)
 
 
 def test_theory_of_other_weights_is_refused(analysed, tmp_path: Path) -> None:

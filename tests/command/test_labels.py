@@ -20,7 +20,7 @@ from ncpipe.command.main import main
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.labels.files import read_labels
 from ncpipe.objective.settings import Objective
-from ncpipe.objective.terms import dual_bound
+from ncpipe.objective.terms import lower_bound
 from ncpipe.optimum.optimum import solve
 from ncpipe.optimum.relu import solve_relu
 
@@ -222,7 +222,7 @@ def test_the_npz_of_an_optimum_holds_its_certificate(labels, tmp_path, capsys):
     np.testing.assert_array_equal(content["label_sets"], distribution.multi_hot())
     np.testing.assert_array_equal(content["counts"], distribution.counts)
     objective = Objective("normalised", 0.01, 0.05, use_bias=False)
-    assert dual_bound(content["dual_point"], distribution, objective) == payload["dual_bound"]
+    assert lower_bound(distribution, objective, dual_point=content["dual_point"]) == payload["dual_bound"]
     np.testing.assert_allclose(content["logits"], content["prototypes"] @ content["weight"].T, atol=1e-12)
     assert float(content["objective"]) == payload["objective"]
 

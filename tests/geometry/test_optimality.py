@@ -96,7 +96,7 @@ def test_objective_equals_a_loop_over_samples(case, target, monkeypatch):
 def test_no_network_is_below_the_bound_and_close_ones_predict_alike(case, seed, scale, width):
     """Gap >= 0 at any width; gap ε bounds the rms total variation from the optimum by sqrt(ε/2)."""
     weight, bias, features, label_set = network(case, seed, scale=scale, width=width)
-    bound = case.optimum.dual_bound
+    bound = case.optimum.lower_bound
     gap = terms_of(case, weight, bias, features, label_set).total - bound
     assert gap >= 0
     probabilities = softmax(network_logits(weight, bias, features))
@@ -129,7 +129,7 @@ def perturbed(case, seed, scale):
 @given(seed=st.integers(0, 10**6), scale=st.floats(1e-3, 1.0))
 def test_parts_of_the_gap_are_not_negative_and_sum_to_it(case, seed, scale):
     weight, bias, features, label_set = perturbed(case, seed, scale)
-    bound = case.optimum.dual_bound
+    bound = case.optimum.lower_bound
     parts = parts_of(case, weight, bias, features, label_set, case.objective, bound)
     gap = terms_of(case, weight, bias, features, label_set).total - bound
     assert parts.total == pytest.approx(gap, abs=1e-10)
@@ -158,13 +158,13 @@ def test_classifier_part_equals_an_independent_minimisation(case, objective):
     parts = parts_of(case, weight, bias, features, label_set, objective, 0.0)
     expected = terms_of(case, weight, bias, features, label_set, objective).total - best
     assert parts.classifier == pytest.approx(expected, abs=1e-8)
-    assert math.isnan(parts.slack) == (objective.bias == "free")
+    assert math.isnan(parts.slack) == (objective.bias_mode == "free")
 
 
 def test_collapsed_network_with_the_best_classifier_has_one_part_only(case):
     """Features on their prototypes: no scatter; classifier of the optimum: nothing to gain."""
     weight, bias, features, label_set = perturbed(case, 0, 0.0)
-    parts = parts_of(case, weight, bias, features, label_set, case.objective, case.optimum.dual_bound)
+    parts = parts_of(case, weight, bias, features, label_set, case.objective, case.optimum.lower_bound)
     assert abs(parts.scatter) < 1e-10
     assert parts.classifier < 1e-8
     assert parts.prototypes < 1e-7

@@ -46,16 +46,16 @@ def loss_by_cvxpy(name, logits):
 
 
 @each_loss
-@pytest.mark.parametrize("objective", BIASES, ids=lambda o: o.bias)
+@pytest.mark.parametrize("objective", BIASES, ids=lambda o: o.bias_mode)
 def test_both_methods_agree_with_a_general_convex_solver(name, objective):
     import cvxpy as cp
 
     z, b = cp.Variable((6, 4)), cp.Variable((1, 4))
     value = loss_by_cvxpy(name, z + np.ones((6, 1)) @ b)
     value += objective.lam * cp.normNuc(cp.diag(np.sqrt(DISTRIBUTION.weights)) @ z)
-    if objective.bias == "penalised":
+    if objective.bias_mode == "penalised":
         value += 0.5 * objective.lambda_b * cp.sum_squares(b)
-    constraints = [b == 0] if objective.bias == "none" else []
+    constraints = [b == 0] if objective.bias_mode == "none" else []
     tight = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), 1e-10)
     expected = cp.Problem(cp.Minimize(value), constraints).solve(solver=cp.CLARABEL, **tight)
     loss, weights = LOSSES[name], DISTRIBUTION.weights

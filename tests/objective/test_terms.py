@@ -7,7 +7,7 @@ from scipy.special import logsumexp
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.losses import pal_losses, softmax
 from ncpipe.objective.settings import Objective
-from ncpipe.objective.terms import dual_bound, objective_terms, residual_matrix
+from ncpipe.objective.terms import lower_bound, objective_terms, residual_matrix
 
 PAL = Objective("normalised", 5e-4, 0.256, 5e-4)
 
@@ -77,7 +77,7 @@ def test_losses_survive_extreme_logits_and_keep_their_digits_when_small():
 def test_residual_rows_sum_to_zero_and_carry_the_root_of_the_weight():
     distribution = LabelDistribution.from_counts({(0,): 3, (1, 2): 1}, 3)
     p = np.array([[0.5, 0.3, 0.2], [0.2, 0.4, 0.4]])
-    residual = residual_matrix(p, distribution, Objective("raw", 1.0, 1.0))
+    residual = residual_matrix(distribution, Objective("raw", 1.0, 1.0), probabilities=p)
     np.testing.assert_allclose(residual.sum(axis=1), 0, atol=1e-16)
     np.testing.assert_allclose(residual[0], np.sqrt(0.75) * np.array([-0.5, 0.3, 0.2]))
     np.testing.assert_allclose(residual[1], np.sqrt(0.25) * np.array([0.4, -0.2, -0.2]))
@@ -90,17 +90,17 @@ def test_the_dual_bound_is_the_formula_at_a_feasible_point_and_refuses_any_other
     w, tau, t = np.array([0.5, 0.25, 0.25]), np.array([1, 1, 2]), np.array([[1, 0], [0, 1], [1, 1]])
     mean = (w[:, None] * (tau[:, None] * u - t)).sum(axis=0)
     entropy = -(u * np.log(u)).sum(axis=1)
-    assert dual_bound(u, distribution, objective) == pytest.approx((w * tau) @ entropy - mean @ mean / 0.2)
+    assert lower_bound(distribution, objective, dual_point=u) == pytest.approx((w * tau) @ entropy - mean @ mean / 0.2)
     no_bias = Objective("raw", 1.0, 4.0, use_bias=False)
-    assert dual_bound(u, distribution, no_bias) == pytest.approx((w * tau) @ entropy)
+    assert lower_bound(distribution, no_bias, dual_point=u) == pytest.approx((w * tau) @ entropy)
     with pytest.raises(ValueError, match="mean residual"):
-        dual_bound(u, distribution, Objective("raw", 1.0, 4.0))
+        lower_bound(distribution, Objective("raw", 1.0, 4.0), dual_point=u)
     with pytest.raises(ValueError, match="> lambda"):
-        dual_bound(u, distribution, Objective("raw", 0.01, 0.01, use_bias=False))
+        lower_bound(distribution, Objective("raw", 0.01, 0.01, use_bias=False), dual_point=u)
     with pytest.raises(ValueError, match="sum to 1"):
-        dual_bound(u * 0.99, distribution, no_bias)
+        lower_bound(distribution, no_bias, dual_point=u * 0.99)
     with pytest.raises(ValueError, match=">= 0"):
-        dual_bound(np.array([[1.1, -0.1], [0.2, 0.8], [0.5, 0.5]]), distribution, no_bias)
+        lower_bound(distribution, no_bias, dual_point=np.array([[1.1, -0.1], [0.2, 0.8], [0.5, 0.5]]))
 
 
 def test_softmax_agrees_with_logsumexp():

@@ -47,9 +47,9 @@ def semidefinite(distribution, objective):
         blocks.append(scale * s[i] * (projection @ (labels[rows] * np.sqrt(weights[rows])[:, None]).T))
         mean = mean + scale * s[i] * (projection @ (weights[rows] @ labels[rows]))
     constraints = [s >= 0, s <= 1, cp.sigma_max(cp.hstack(blocks)) <= objective.lam]
-    if objective.bias == "penalised":
+    if objective.bias_mode == "penalised":
         value -= cp.sum_squares(mean) / (2 * objective.lambda_b)
-    if objective.bias == "free":
+    if objective.bias_mode == "free":
         constraints.append(mean == 0)
     problem = cp.Problem(cp.Maximize(value), constraints)
     problem.solve(solver="CLARABEL", tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)

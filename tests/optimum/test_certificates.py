@@ -11,7 +11,7 @@ from scipy.optimize import minimize, minimize_scalar
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.losses import pal, softmax
 from ncpipe.objective.settings import Objective
-from ncpipe.objective.terms import dual_bound
+from ncpipe.objective.terms import lower_bound
 from ncpipe.optimum.certificates import best_bias, dual_value, polar, shrink, spectral_norm
 from ncpipe.optimum.optimum import solve
 
@@ -36,13 +36,13 @@ def test_shrinking_any_prediction_gives_a_valid_bound_and_the_best_of_its_ray(se
     objective = Objective(target, 10**log_lam, 10**log_lam, mode[1], mode[0])
     loss, weights = pal(distribution, target), distribution.weights
     logits = 10**log_size * rng.standard_normal((len(weights), 6))
-    if objective.bias == "free":
+    if objective.bias_mode == "free":
         logits = logits + best_bias(logits, np.zeros(6), loss, weights, lambda_b=0.0)
     gradient = loss.gradient(logits)
     found = shrink(gradient, loss, weights, objective)
     # feasible, by the independent evaluation that refuses infeasible points
     u = as_dual_point(found.gradient, distribution, objective)
-    assert dual_bound(u, distribution, objective) == pytest.approx(found.bound, rel=1e-9, abs=1e-12)
+    assert lower_bound(distribution, objective, dual_point=u) == pytest.approx(found.bound, rel=1e-9, abs=1e-12)
     assert found.bound <= solve(distribution, objective).objective * (1 + 1e-12)
     norm = np.linalg.norm(np.sqrt(weights)[:, None] * gradient, 2)
     ray = minimize_scalar(
@@ -70,7 +70,7 @@ def test_the_polar_certificate_closes_the_gap_of_a_rough_solution(ratio, mode):
     gradient = loss.gradient(contrasts + optimum.bias)
     rough = shrink(gradient, loss, weights, objective)
     close = polar(left[:, living], right[living], gradient, rough.gradient, loss, weights, objective)
-    dual_bound(as_dual_point(close.gradient, distribution, objective), distribution, objective)  # feasible
+    lower_bound(distribution, objective, dual_point=as_dual_point(close.gradient, distribution, objective))  # feasible
     assert close.bound <= optimum.objective * (1 + 1e-14)
     assert optimum.objective - close.bound < 1e-8 * optimum.objective
     assert optimum.objective - close.bound < 0.05 * (optimum.objective - rough.bound)

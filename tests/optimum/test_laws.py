@@ -12,15 +12,13 @@ from ncpipe.geometry.synthesis import tagwise_residuals
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.losses import pal_losses, softmax
 from ncpipe.objective.settings import Objective
-from ncpipe.objective.terms import objective_terms
+from ncpipe.objective.terms import objective_terms, prediction_sigma, radius
 from ncpipe.optimum.laws import (
     deviation_law,
     isotropic,
     laws,
     margin_laws,
     pair_laws,
-    prediction_sigma,
-    radius,
     residual_sigma,
     spectral_laws,
 )
@@ -51,13 +49,13 @@ def random_case(seed):
 
 
 def hold_everywhere(probabilities, logits, distribution, objective, bound):
-    for law in spectral_laws(probabilities, distribution, objective, bound):
+    for law in spectral_laws(distribution, objective, probabilities=probabilities, radius=bound):
         assert law.left >= law.right - ROUNDING
-    deviation = deviation_law(probabilities, distribution, objective, bound)
+    deviation = deviation_law(distribution, objective, probabilities=probabilities, radius=bound)
     assert deviation.left >= deviation.right - ROUNDING
     for left, right in (
-        margin_laws(logits, distribution, objective, bound),
-        pair_laws(logits, distribution, objective, bound),
+        margin_laws(distribution, objective, logits=logits, radius=bound),
+        pair_laws(distribution, objective, logits=logits, radius=bound),
     ):
         applicable = right > 0
         assert (left[applicable] >= right[applicable] - ROUNDING).all()
@@ -66,10 +64,13 @@ def hold_everywhere(probabilities, logits, distribution, objective, bound):
 def check_at_the_optimum_and_near_it(seed):
     distribution, objective, rng = random_case(seed)
     optimum = solve(distribution, objective)
-    bound = radius(distribution, objective, optimum.objective - optimum.dual_bound)
+    bound = radius(distribution, objective, gap=optimum.objective - optimum.lower_bound)
     hold_everywhere(optimum.probabilities, optimum.logits, distribution, objective, bound)
     # (23), and R at most 1 + the gap's slack: no direction is missing
-    assert residual_sigma(optimum.probabilities, distribution, objective)[0] <= bound / objective.lam + ROUNDING
+    assert (
+        residual_sigma(distribution, objective, probabilities=optimum.probabilities)[0]
+        <= bound / objective.lam + ROUNDING
+    )
     # a network with gap ε: any perturbation of the last layer
     for spread in (1e-3, 0.1, 1.0):
         weight = optimum.weight + spread * rng.normal(size=optimum.weight.shape)
@@ -84,7 +85,7 @@ def check_at_the_optimum_and_near_it(seed):
             sample_weights=distribution.weights,
         ).total
         logits = prototypes @ weight.T + optimum.bias
-        bound = radius(distribution, objective, value - optimum.dual_bound)
+        bound = radius(distribution, objective, gap=value - optimum.lower_bound)
         hold_everywhere(softmax(logits), logits, distribution, objective, bound)
 
 
@@ -103,10 +104,10 @@ def test_laws_hold_on_a_thousand_random_distributions():
 def check_relu(seed):
     distribution, objective, _ = random_case(seed)
     result = solve_relu(distribution, objective)
-    bound = radius(distribution, objective, result.objective - result.lower_bound, nonnegative=True)
-    for law in spectral_laws(result.probabilities, distribution, objective, bound):
+    bound = radius(distribution, objective, gap=result.objective - result.lower_bound, nonnegative=True)
+    for law in spectral_laws(distribution, objective, probabilities=result.probabilities, radius=bound):
         assert law.left >= law.right - ROUNDING
-    deviation = deviation_law(result.probabilities, distribution, objective, bound)
+    deviation = deviation_law(distribution, objective, probabilities=result.probabilities, radius=bound)
     assert deviation.left >= deviation.right - ROUNDING
 
 
@@ -120,7 +121,7 @@ def test_laws_hold_for_relu_features_with_root_two(seed):
 def test_measured_tightness_of_the_pooled_law(r, expected):
     distribution = step(r)
     objective = Objective("normalised", 5e-4, 0.256, use_bias=False)
-    result = laws(distribution, objective, solve(distribution, objective))
+    result = laws(distribution, objective, optimum=solve(distribution, objective))
     assert result["spectral"][0]["multiplicity"] is None
     assert result["spectral"][0]["tightness"] == pytest.approx(expected, abs=6e-5)
     assert [law["multiplicity"] for law in result["spectral"]] == [None, 1, 2]
@@ -134,12 +135,12 @@ def test_measured_tightness_of_the_pooled_law(r, expected):
 def test_vacuous_laws_say_nothing_rather_than_something_false():
     distribution = LabelDistribution.from_counts({(0,): 2, (0, 1, 2): 1}, 3)  # κ = 0
     objective = Objective("normalised", 0.5, 0.5, use_bias=False)
-    result = laws(distribution, objective, solve(distribution, objective))
+    result = laws(distribution, objective, optimum=solve(distribution, objective))
     assert all(law["right"] < 0 and law["tightness"] is None for law in result["spectral"])
     assert [m["applicable"] for m in result["margins"]] == [1, 0]
     assert result["margins"][1]["classes"] is None
     # the set of all classes has no margin
-    left, _ = margin_laws(np.zeros((2, 3)), distribution, objective, 0.5)
+    left, _ = margin_laws(distribution, objective, logits=np.zeros((2, 3)), radius=0.5)
     assert left[1] == np.inf
 
 
@@ -147,7 +148,7 @@ def test_margin_law_is_the_sharp_minimum_over_the_residual_disc():
     # for one label set: min p_a / p_b over (t - τ p_a)² + (τ p_b)² <= λ²/w
     distribution = LabelDistribution.from_counts({(0,): 3, (1,): 1}, 4)
     objective = Objective("normalised", 0.1, 0.1, use_bias=False)
-    _, right = margin_laws(np.zeros((2, 4)), distribution, objective, objective.lam)
+    _, right = margin_laws(distribution, objective, logits=np.zeros((2, 4)), radius=objective.lam)
     angles = np.linspace(0, 2 * np.pi, 200_001)
     for weight, value in zip(distribution.weights, right, strict=True):
         disc = objective.lam / np.sqrt(weight)
@@ -164,7 +165,9 @@ def test_prediction_sigma_splits_by_multiplicity():
     rows = distribution.multiplicity == 2
     weights = distribution.counts[rows] / distribution.counts[rows].sum()
     expected = np.linalg.svd((2 * np.sqrt(weights)[:, None] * probabilities[rows]) @ projection, compute_uv=False)[:3]
-    np.testing.assert_allclose(prediction_sigma(probabilities, distribution, objective, multiplicity=2), expected)
+    np.testing.assert_allclose(
+        prediction_sigma(distribution, objective, probabilities=probabilities, multiplicity=2), expected
+    )
 
 
 @pytest.mark.parametrize(("width", "above"), [(8, True), (9, False)])
@@ -189,7 +192,7 @@ def test_missing_width_shows_in_the_residual_spectrum(width, above):
     options = {"maxiter": 5000, "ftol": 1e-16, "gtol": 1e-10}
     x = minimize(value, start, jac=True, method="L-BFGS-B", options=options).x
     logits = x[10 * width :].reshape(count, width) @ x[: 10 * width].reshape(10, width).T / root
-    sigma = residual_sigma(softmax(logits), distribution, objective)
+    sigma = residual_sigma(distribution, objective, probabilities=softmax(logits))
     assert (sigma[0] > 1.5) == above
     np.testing.assert_allclose(sigma[1 if above else 0 :], 1, atol=1e-4)
 

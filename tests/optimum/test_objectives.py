@@ -14,7 +14,7 @@ from ncpipe.geometry.metrics import nc2_w
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.losses import loss_gradients, loss_of, losses, predictions, simplex_etf
 from ncpipe.objective.settings import Objective
-from ncpipe.objective.terms import dual_bound, objective_terms, radius, residual_matrix
+from ncpipe.objective.terms import lower_bound, objective_terms, radius, residual_matrix
 from ncpipe.optimum import laws
 from ncpipe.optimum.bound import spectral_bound
 from ncpipe.optimum.optimum import solve
@@ -72,7 +72,7 @@ def fixed_by_cvxpy(objective, *, nonnegative):
     logits = h @ etf.T + (np.ones((sets, 1)) @ b if objective.use_bias else 0.0)
     value = loss_by_cvxpy(objective, logits)
     value += objective.lambda_h / 2 * cp.sum_squares(cp.diag(np.sqrt(DISTRIBUTION.weights)) @ h)
-    value += objective.lambda_b / 2 * cp.sum_squares(b) if objective.bias == "penalised" else 0.0
+    value += objective.lambda_b / 2 * cp.sum_squares(b) if objective.bias_mode == "penalised" else 0.0
     constraints = [h >= 0] if nonnegative else []
     found = cp.Problem(cp.Minimize(value), constraints).solve(solver=cp.CLARABEL, **TIGHT)
     return found + objective.lambda_w / 2 * classes  # K rows of length 1
@@ -98,8 +98,15 @@ def test_the_optimum_of_a_learned_classifier_agrees_with_a_general_convex_solver
     found = solve(DISTRIBUTION, objective)
     assert found.certified
     assert found.objective == pytest.approx(expected, rel=1e-7)
-    assert dual_bound(found.dual_point, DISTRIBUTION, objective) == found.dual_bound <= found.objective * (1 + 1e-14)
-    assert np.linalg.norm(residual_matrix(found.probabilities, DISTRIBUTION, objective), 2) <= objective.lam * 1.0001
+    assert (
+        lower_bound(DISTRIBUTION, objective, dual_point=found.dual_point)
+        == found.lower_bound
+        <= found.objective * (1 + 1e-14)
+    )
+    assert (
+        np.linalg.norm(residual_matrix(DISTRIBUTION, objective, probabilities=found.probabilities), 2)
+        <= objective.lam * 1.0001
+    )
 
 
 @each_kind
@@ -108,9 +115,8 @@ def test_the_optimum_of_a_learned_classifier_agrees_with_a_general_convex_solver
 def test_the_optimum_of_a_fixed_classifier_agrees_with_a_general_convex_solver(kind, bias, nonnegative):
     objective = make(kind, bias, classifier="etf")
     found = (solve_relu if nonnegative else solve)(DISTRIBUTION, objective)
-    bound = found.lower_bound if nonnegative else found.dual_bound
     assert found.certified
-    assert abs(found.objective - bound) <= 1e-10 * found.objective
+    assert abs(found.objective - found.lower_bound) <= 1e-10 * found.objective
     assert found.objective == pytest.approx(fixed_by_cvxpy(objective, nonnegative=nonnegative), rel=1e-7)
     assert found.prototypes.min() >= 0 or not nonnegative
     np.testing.assert_array_equal(found.weight, simplex_etf(4, 4))
@@ -146,7 +152,7 @@ def test_numpy_values_and_gradients_are_those_of_the_solvers_loss(kind):
     loss, targets = loss_of(DISTRIBUTION, objective), objective.target_rows(DISTRIBUTION.multi_hot())
     np.testing.assert_allclose(losses(logits, targets, objective.loss), loss.value(logits), rtol=1e-13)
     np.testing.assert_allclose(loss_gradients(logits, targets, objective.loss), loss.gradient(logits), atol=1e-14)
-    residual = residual_matrix(predictions(logits, objective.loss), DISTRIBUTION, objective)
+    residual = residual_matrix(DISTRIBUTION, objective, probabilities=predictions(logits, objective.loss))
     np.testing.assert_allclose(residual, np.sqrt(DISTRIBUTION.weights)[:, None] * loss.gradient(logits), atol=1e-14)
     step_ = 1e-6 * np.eye(4)
     slope = [
@@ -171,19 +177,19 @@ def test_laws_hold_at_optima_and_near_them(kind, seed, noise):
     features = optimum.prototypes + shift
     logits = features @ weight.T
     p = predictions(logits, objective.loss)
-    exact = float(np.linalg.norm(residual_matrix(p, distribution, objective), 2))
+    exact = float(np.linalg.norm(residual_matrix(distribution, objective, probabilities=p), 2))
     value = objective_terms(
         weight, np.zeros(4), features, label_set=np.arange(len(features)), multi_hot=distribution.multi_hot(),
         objective=objective, sample_weights=distribution.weights,
     ).total  # fmt: skip
-    proven = radius(distribution, objective, value - optimum.dual_bound)
+    proven = radius(distribution, objective, gap=value - optimum.lower_bound)
     assert exact <= proven * (1 + 1e-9)
     for law in (
-        *laws.spectral_laws(p, distribution, objective, exact),
-        laws.deviation_law(p, distribution, objective, exact),
+        *laws.spectral_laws(distribution, objective, probabilities=p, radius=exact),
+        laws.deviation_law(distribution, objective, probabilities=p, radius=exact),
     ):
         assert law.left >= law.right - 1e-10
-    left, right = laws.pair_laws(logits, distribution, objective, exact)
+    left, right = laws.pair_laws(distribution, objective, logits=logits, radius=exact)
     assert (left >= right - 1e-8).all()
 
 
@@ -191,9 +197,9 @@ def test_laws_hold_at_optima_and_near_them(kind, seed, noise):
 def test_stationarity_is_what_23_says(kind):
     objective = make(kind, lam=0.02)
     optimum = solve(DISTRIBUTION, objective)
-    r = residual_matrix(optimum.probabilities, DISTRIBUTION, objective)
+    r = residual_matrix(DISTRIBUTION, objective, probabilities=optimum.probabilities)
     np.testing.assert_allclose(r.T @ r @ optimum.weight, objective.lam**2 * optimum.weight, atol=1e-7)
-    sigma = laws.residual_sigma(optimum.probabilities, DISTRIBUTION, objective)
+    sigma = laws.residual_sigma(DISTRIBUTION, objective, probabilities=optimum.probabilities)
     assert len(sigma) == 4 - (objective.loss == "pal")
     assert sigma[0] == pytest.approx(1, abs=1e-5)
 

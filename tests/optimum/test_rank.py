@@ -30,7 +30,7 @@ def test_points_of_every_quality_agree_on_the_rank(loss, bias):
         lam = float(rng.uniform(0.03, 0.4))
         objective = Objective("raw", lam, lam, loss=loss, **BIASES[bias])
         best = solve(labels, objective, rtol=1e-13)
-        bound = best.dual_bound
+        bound = best.lower_bound
         low, high = rank_interval(labels, objective, best.logits, max(0.0, best.objective - bound))
         assert low == best.rank == high
         for size in (1e-9, 1e-6, 1e-3):
@@ -59,7 +59,7 @@ def test_near_a_threshold_the_rank_is_an_interval_until_the_gap_is_small():
     collapsed, solved = (solve(labels, objective, rtol=rtol) for rtol in (1e-10, 1e-14))
     assert collapsed.rank == 0
     for optimum in (collapsed, solved):
-        low, high = rank_interval(labels, objective, optimum.logits, max(0.0, optimum.objective - optimum.dual_bound))
+        low, high = rank_interval(labels, objective, optimum.logits, max(0.0, optimum.objective - optimum.lower_bound))
         assert low <= 1 <= high
     above = Objective("normalised", lam * 1.01, lam * 1.01, use_bias=False)
     assert rank_interval(labels, above, np.zeros((2, 2)), 0.0) == (0, 0)

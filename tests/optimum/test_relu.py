@@ -46,9 +46,9 @@ def semidefinite(distribution, objective):
     value = cp.sum(cp.multiply((weights * tau)[:, None], cp.entr(u)))
     block = cp.bmat([[objective.lam**2 * np.eye(count) - slack, residual], [residual.T, np.eye(classes)]])
     constraints = [cp.sum(u, axis=1) == 1, slack >= 0, block >> 0]
-    if objective.bias == "penalised":
+    if objective.bias_mode == "penalised":
         value -= cp.sum_squares(mean) / (2 * objective.lambda_b)
-    if objective.bias == "free":
+    if objective.bias_mode == "free":
         constraints.append(mean == 0)
     problem = cp.Problem(cp.Maximize(value), constraints)
     problem.solve(solver="CLARABEL")
@@ -104,7 +104,7 @@ def test_lies_between_the_convex_optimum_and_every_feasible_point(distribution, 
     convex = solve(distribution, objective)
     scale = 1e-9 + 1e-6 * result.objective
     assert result.lower_bound <= result.objective * (1 + 1e-14)
-    assert result.lower_bound >= convex.dual_bound - scale  # (9a) relaxes (9)
+    assert result.lower_bound >= convex.lower_bound - scale  # (9a) relaxes (9)
     assert (result.prototypes >= 0).all()
     np.testing.assert_allclose(result.logits, result.prototypes @ result.weight.T + result.bias, atol=1e-12)
     np.testing.assert_allclose(result.probabilities.sum(axis=1), 1)
@@ -145,7 +145,7 @@ def test_residuals_exceed_lambda_where_the_orthant_binds_but_not_sqrt_two_lambda
     distribution = step(0.2)
     objective = Objective("normalised", 5e-4, 0.256, 5e-4)
     result = solve_relu(distribution, objective)
-    norm = np.linalg.norm(residual_matrix(result.probabilities, distribution, objective), 2)
+    norm = np.linalg.norm(residual_matrix(distribution, objective, probabilities=result.probabilities), 2)
     assert objective.lam * 1.01 < norm < np.sqrt(2) * objective.lam
 
 

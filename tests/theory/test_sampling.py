@@ -127,7 +127,7 @@ def test_theory_of_weights_is_theory_of_duplicated_samples():
     found, expected = solve(weighted, objective), solve(duplicated, objective)
     assert found.certified
     assert found.objective == pytest.approx(expected.objective, rel=1e-9)
-    assert found.dual_bound == pytest.approx(expected.dual_bound, rel=1e-9)
+    assert found.lower_bound == pytest.approx(expected.lower_bound, rel=1e-9)
     assert found.objective != pytest.approx(solve(natural, objective).objective, rel=1e-3)
     np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-6)
     assert pooled_spectrum(weighted, "raw").kappa == pytest.approx(pooled_spectrum(duplicated, "raw").kappa, rel=1e-12)

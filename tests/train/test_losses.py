@@ -159,7 +159,7 @@ def test_free_features_end_at_the_certified_optimum(train: Train, make_settings:
     optimum = solve(distribution, Objective.from_config(settings["objective"]))
     assert optimum.certified
     store = Store(train(settings) / "features.zarr")
-    gaps = [float(store.epoch(e)["objective"]) - optimum.dual_bound for e in store.epochs]
+    gaps = [float(store.epoch(e)["objective"]) - optimum.lower_bound for e in store.epochs]
     assert min(gaps) >= 0
     assert gaps[-1] < 1e-4 * optimum.objective < gaps[0]
     if "etf" in kind:

@@ -125,7 +125,7 @@ def test_free_features_end_at_the_optimum_of_the_weighted_labels(
     assert optimum.certified
     assert abs(optimum.objective - other.objective) > 1e-3
     store = Store(train(settings, sampling=path) / "features.zarr")
-    gaps = [float(store.epoch(e)["objective"]) - optimum.dual_bound for e in store.epochs]
+    gaps = [float(store.epoch(e)["objective"]) - optimum.lower_bound for e in store.epochs]
     assert min(gaps) >= 0
     assert gaps[-1] < 1e-5 * optimum.objective < gaps[0]
 

@@ -17,7 +17,7 @@ from ncpipe.geometry.measure import (
 from ncpipe.geometry.metrics import collapsed
 from ncpipe.geometry.record import QUANTITIES, Record
 from ncpipe.objective.losses import predictions
-from ncpipe.objective.terms import objective_terms
+from ncpipe.objective.terms import collapsed_terms
 from ncpipe.results.theory_file import REFERENCES, ReferenceName, Theory, read_theory
 
 
@@ -56,10 +56,13 @@ def _analyse_reference(record: Record, theory: Theory, name: ReferenceName) -> N
     everyone = np.arange(len(distribution.counts))
     classifier_metrics(record, place, optimum.weight)
     geometry_metrics(record, place, collapsed(optimum.prototypes, theory.natural), optimum.weight, optimum.bias)
-    terms = objective_terms(
-        optimum.weight, optimum.bias, optimum.prototypes, label_set=everyone, multi_hot=distribution.multi_hot(),
-        objective=theory.objective, sample_weights=distribution.weights,
-    )  # fmt: skip
+    terms = collapsed_terms(
+        distribution,
+        theory.objective,
+        weight=optimum.weight,
+        bias=optimum.bias,
+        prototypes=optimum.prototypes,
+    )
     probabilities = predictions(optimum.prototypes @ optimum.weight.T + optimum.bias, theory.objective.loss)
     each = probabilities if theory.objective.loss == "pal" else None
     optimality_metrics(record, place, terms, Predictions(each, everyone), theory, name)

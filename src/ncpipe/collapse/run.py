@@ -21,7 +21,7 @@ from ncpipe.labels.names import label_set_name
 from ncpipe.objective.losses import predictions, simplex_etf
 from ncpipe.objective.refit import Refit, refit_classifier
 from ncpipe.objective.settings import Objective
-from ncpipe.objective.terms import Terms, network_logits, network_terms, objective_terms
+from ncpipe.objective.terms import Terms, collapsed_terms, network_logits, network_terms
 from ncpipe.results.theory_file import ReferenceName, Theory
 from ncpipe.stores.files import read_json
 from ncpipe.stores.zarr import Store
@@ -204,10 +204,7 @@ class MomentCheckpoint(_Stored):
     def terms(self) -> Terms:
         """Terms of (7): those of the prototypes, but loss and features as training recorded them, sample by sample."""
         sampled, prototypes = self.samples["train"].sampled, self.condensed("train").prototypes
-        flat = objective_terms(
-            self.weight, self.bias, prototypes, label_set=np.arange(len(prototypes)), multi_hot=sampled.multi_hot(),
-            objective=self.objective, sample_weights=sampled.weights,
-        )  # fmt: skip
+        flat = collapsed_terms(sampled, self.objective, weight=self.weight, bias=self.bias, prototypes=prototypes)
         return replace(flat, loss=self.scalar("objective_loss"), feature=self.scalar("objective_feature"))
 
     @property

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from ncpipe.labels.distribution import LabelDistribution, Target
     from ncpipe.labels.spectrum import Spectrum
     from ncpipe.objective.settings import Objective
-    from ncpipe.optimum.optimum import Optimum
-    from ncpipe.optimum.relu import ReluOptimum
 
 EXIT_NOT_CERTIFIED = 3
 
@@ -266,7 +264,7 @@ def _optimum(options: argparse.Namespace) -> int:
     from ncpipe.objective.terms import radius
     from ncpipe.optimum.laws import margin_laws
     from ncpipe.optimum.optimum import solve
-    from ncpipe.optimum.relu import ReluOptimum, solve_relu
+    from ncpipe.optimum.relu import solve_relu
 
     unweighted = _objective(options)
     if options.plot is not None and (options.class_weights is not None or unweighted.variant):
@@ -276,20 +274,18 @@ def _optimum(options: argparse.Namespace) -> int:
     distribution = _read_small(options)
     objective = _weigh_classes(unweighted, options.class_weights, distribution)
     rtol, started = options.rtol, time.perf_counter()
-    optimum: Optimum | ReluOptimum
     with ticking("optimum"):
         optimum = solve_relu(distribution, objective) if options.relu else solve(distribution, objective, rtol=rtol)
     seconds = time.perf_counter() - started
-    bound = optimum.lower_bound if isinstance(optimum, ReluOptimum) else optimum.dual_bound
-    residual = radius(distribution, objective, optimum.objective - bound, nonnegative=options.relu)
-    margins = margin_laws(optimum.logits, distribution, objective, residual)
+    residual = radius(distribution, objective, gap=optimum.objective - optimum.lower_bound, nonnegative=options.relu)
+    margins = margin_laws(distribution, objective, logits=optimum.logits, radius=residual)
     payload = {
         "objective": optimum.objective,
-        "dual_bound": bound,
+        "dual_bound": optimum.lower_bound,
         "relative_gap": optimum.relative_gap,
         "certified": optimum.relative_gap <= rtol,
-        "rank": getattr(optimum, "rank", None),
-        "iterations": getattr(optimum, "iterations", None),
+        "rank": None if options.relu else optimum.rank,
+        "iterations": None if options.relu else optimum.iterations,
         "seconds": seconds,
     }
     if options.json:
@@ -300,7 +296,7 @@ def _optimum(options: argparse.Namespace) -> int:
         print(f"{_optimum_table(payload, distribution, objective, rtol)}\n")
         print(_margin_table(margins, optimum.probabilities, distribution, objective))
     if options.out is not None:
-        arrays = {name: value for name, value in vars(optimum).items() if isinstance(value, np.ndarray)}
+        arrays = {name: value for name, value in optimum.to_json().items() if isinstance(value, np.ndarray)}
         write_values(options.out, payload, {**_distribution_values(distribution), **arrays})
     if options.plot is not None:
         from ncpipe.command.plots import draw_optimum
@@ -362,7 +358,9 @@ def _weigh_classes(
 
 
 def _describe(objective: Objective) -> str:
-    bias = {"none": "no bias", "free": "a free bias"}.get(objective.bias, f"a bias with λ_b = {objective.lambda_b:g}")
+    bias = {"none": "no bias", "free": "a free bias"}.get(
+        objective.bias_mode, f"a bias with λ_b = {objective.lambda_b:g}"
+    )
     penalties = f"λ_W = {objective.lambda_w:g}, λ_H = {objective.lambda_h:g}, λ = {objective.lam:.4g}"
     variant = f"{objective.variant}, " if objective.variant else ""
     return f"{variant}{objective.target} target, {penalties}, {bias}"

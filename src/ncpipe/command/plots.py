@@ -104,7 +104,7 @@ def draw_optimum(
     objective : Objective
     """
     with _figure(path, panels=2) as (left, right):
-        sigma = prediction_sigma(probabilities, distribution, objective)
+        sigma = prediction_sigma(distribution, objective, probabilities=probabilities)
         index = np.arange(1, len(sigma) + 1)
         label = np.sqrt(pooled_spectrum(distribution, objective.target).eigenvalues)
         place = index if len(label) == len(index) else index[[0, -1]]

@@ -207,7 +207,7 @@ def spectral_metrics(
     fits the features; √κ_pool is the same singular value of the targets. Neither holds for a fixed classifier.
     """
     distribution, settings = theory.distribution, theory.objective
-    record.keep("prediction_sigma", place, prediction_sigma(probabilities, distribution, settings)[-1])
+    record.keep("prediction_sigma", place, prediction_sigma(distribution, settings, probabilities=probabilities)[-1])
     if settings.classifier == "etf":
         for name in ("residual_sigma_max", "prediction_sigma_bound"):
             record.lack(name, place, "the classifier is fixed: residuals need not obey λ")
@@ -216,11 +216,11 @@ def spectral_metrics(
     residuals = residual_spectrum(probabilities, distribution, settings)
     record.keep("residual_sigma_max", place, residuals.ratios[0])
     shares = settings.targets(distribution) / settings.amplitude(distribution)[:, None]
-    root_kappa = prediction_sigma(shares, distribution, settings)[-1]
+    root_kappa = prediction_sigma(distribution, settings, probabilities=shares)[-1]
 
     def bound() -> float:
         gap = objective - reference_bound(theory, reference)
-        return float(root_kappa - radius(distribution, settings, gap, nonnegative=reference == "relu"))
+        return float(root_kappa - radius(distribution, settings, gap=gap, nonnegative=reference == "relu"))
 
     record.compute("prediction_sigma_bound", place, bound)
     return residuals

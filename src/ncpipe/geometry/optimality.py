@@ -10,7 +10,7 @@ from ncpipe.geometry.metrics import UndefinedMetric
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.refit import Refit
 from ncpipe.objective.settings import Objective
-from ncpipe.objective.terms import objective_terms, residual_matrix
+from ncpipe.objective.terms import collapsed_terms, residual_matrix
 
 
 def total_variation(
@@ -61,7 +61,7 @@ def residual_spectrum(
     probabilities : ndarray, shape (S, K)
         Predictions averaged over the samples of each label set.
     """
-    residuals = residual_matrix(probabilities, distribution, objective)  # (S, K)
+    residuals = residual_matrix(distribution, objective, probabilities=probabilities)  # (S, K)
     classes = distribution.classes
     # Through QR, so that thousands of label sets cost one K × K decomposition and fewer than K still give K ratios.
     padded = np.vstack([residuals, np.zeros((max(0, classes - len(residuals)), classes))])
@@ -136,8 +136,5 @@ def split_gap(
     bound : float
         A lower bound on (7) over the features considered: (9), or (9a) for features >= 0.
     """
-    flat = objective_terms(
-        refit.weight, refit.bias, prototypes, label_set=np.arange(len(prototypes)), multi_hot=distribution.multi_hot(),
-        objective=objective, sample_weights=distribution.weights,
-    ).total  # fmt: skip
+    flat = collapsed_terms(distribution, objective, weight=refit.weight, bias=refit.bias, prototypes=prototypes).total
     return GapSplit(refit.gain, refit.objective - flat, flat - bound, refit.slack)

@@ -98,7 +98,7 @@ def _minimise(
     if fixed and not objective.use_bias:
         return weight, bias, 0.0
     first = 0 if fixed else weight.size
-    penalty_b = objective.lambda_b if objective.bias == "penalised" else 0.0
+    penalty_b = objective.bias_penalty
     # W in units of the features' size: the loss is then as curved in W as in b, and L-BFGS needs fewer steps.
     size = float(np.sqrt(np.mean(np.einsum("nd,nd->n", features, features)))) or 1.0
 
@@ -127,6 +127,6 @@ def _minimise(
     _, slope_w, slope_b = derivatives(w, b)
     # Strong convexity: value − minimum <= ‖slope‖² / (2 × penalty), for W and b apart.
     slack = 0.0 if fixed else float((slope_w**2).sum()) / (2 * objective.lambda_w)
-    if objective.bias == "penalised":
+    if objective.bias_mode == "penalised":
         slack += float(slope_b @ slope_b) / (2 * objective.lambda_b)
-    return w, b, math.nan if objective.bias == "free" else slack
+    return w, b, math.nan if objective.bias_mode == "free" else slack

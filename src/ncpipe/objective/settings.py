@@ -9,7 +9,7 @@ import numpy as np
 
 from ncpipe.labels.distribution import LabelDistribution, Target
 
-Bias = Literal["none", "penalised", "free"]
+BiasMode = Literal["none", "penalised", "free"]
 LossName = Literal["pal", "bce", "mse"]
 Classifier = Literal["learned", "etf"]
 
@@ -51,11 +51,16 @@ class Objective:
         return float(np.sqrt(self.lambda_w * self.lambda_h))
 
     @property
-    def bias(self) -> Bias:
-        """The bias mode of (9)."""
+    def bias_mode(self) -> BiasMode:
+        """What (9) knows of the bias; the bias itself, shape (K,), is always called `bias`."""
         if not self.use_bias:
             return "none"
         return "penalised" if self.lambda_b > 0 else "free"
+
+    @property
+    def bias_penalty(self) -> float:
+        """λ_b where the bias is penalised, 0 for a free one and without one."""
+        return self.lambda_b if self.use_bias else 0.0
 
     @property
     def variant(self) -> str:

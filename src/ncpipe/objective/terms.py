@@ -67,12 +67,39 @@ def objective_terms(
     if sample_weights is None:
         sample_weights = np.full(len(features), 1.0 / len(features))
     targets = objective.target_rows(multi_hot)[label_set]  # (N, K)
-    penalty_b = objective.lambda_b if objective.bias == "penalised" else 0.0
+    penalty_b = objective.bias_penalty
     return Terms(
         loss=float(sample_weights @ losses(features @ weight.T + bias, targets, objective.loss)),
         classifier=0.5 * objective.lambda_w * float((weight**2).sum()),
         feature=0.5 * objective.lambda_h * float(sample_weights @ (features**2).sum(axis=1)),
         bias=0.5 * penalty_b * float(bias @ bias),
+    )
+
+
+def collapsed_terms(
+    distribution: LabelDistribution,
+    objective: Objective,
+    *,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    prototypes: np.ndarray,
+) -> Terms:
+    """Evaluate the terms of (7) where all samples of a label set share its prototype.
+
+    Parameters
+    ----------
+    distribution : LabelDistribution
+    objective : Objective
+    weight, bias, prototypes : ndarray, shapes (K, d), (K,) and (S, d)
+    """
+    return objective_terms(
+        weight,
+        bias,
+        prototypes,
+        label_set=np.arange(len(prototypes)),
+        multi_hot=distribution.multi_hot(),
+        objective=objective,
+        sample_weights=distribution.weights,
     )
 
 
@@ -112,7 +139,7 @@ def network_terms(
     return replace(parts[0], loss=math.fsum(p.loss for p in parts), feature=math.fsum(p.feature for p in parts))
 
 
-def residual_matrix(probabilities: np.ndarray, distribution: LabelDistribution, objective: Objective) -> np.ndarray:
+def residual_matrix(distribution: LabelDistribution, objective: Objective, *, probabilities: np.ndarray) -> np.ndarray:
     """R = (s p − t) D^{1/2} of (9) and (23), as rows; s = τ for pick-all-labels, else 1.
 
     Parameters
@@ -129,7 +156,7 @@ def residual_matrix(probabilities: np.ndarray, distribution: LabelDistribution, 
     return np.sqrt(distribution.weights)[:, None] * residuals
 
 
-def dual_bound(dual_point: np.ndarray, distribution: LabelDistribution, objective: Objective) -> float:
+def lower_bound(distribution: LabelDistribution, objective: Objective, *, dual_point: np.ndarray) -> float:
     """Evaluate the lower bound (9) on the minimum of (7), with a learned classifier, at a feasible dual point.
 
     Parameters
@@ -144,7 +171,7 @@ def dual_bound(dual_point: np.ndarray, distribution: LabelDistribution, objectiv
         If the point is infeasible by more than rounding, so that (9) would not be a bound.
     """
     weights, amplitude = distribution.weights, objective.amplitude(distribution)
-    residuals = residual_matrix(dual_point, distribution, objective)
+    residuals = residual_matrix(distribution, objective, probabilities=dual_point)
     norm = float(np.linalg.norm(residuals, 2))
     # The second part is the rounding of u itself, which matters for tiny λ only.
     largest = float(amplitude.max()) if objective.loss != "mse" else max(1.0, float(np.abs(dual_point).max()))
@@ -152,17 +179,17 @@ def dual_bound(dual_point: np.ndarray, distribution: LabelDistribution, objectiv
     if norm > objective.lam + rounding:
         raise ValueError(f"infeasible dual point: residual norm {norm:.17g} > lambda {objective.lam:.17g}")
     value = float(weights @ _dual_values(dual_point, objective.targets(distribution), amplitude, objective.loss))
-    if objective.bias == "none":
+    if objective.bias_mode == "none":
         return value
     imbalance = np.sqrt(weights) @ residuals  # Σ_S w_S (s_S u_S − t_S), shape (K,)
-    if objective.bias == "penalised":
+    if objective.bias_mode == "penalised":
         return value - float(imbalance @ imbalance) / (2 * objective.lambda_b)
     if np.abs(imbalance).max() > _ROUNDING * float(weights @ amplitude):
         raise ValueError(f"infeasible dual point: mean residual {np.abs(imbalance).max():.3g}, not 0")
     return value
 
 
-def radius(distribution: LabelDistribution, objective: Objective, gap: float, *, nonnegative: bool = False) -> float:
+def radius(distribution: LabelDistribution, objective: Objective, *, gap: float, nonnegative: bool = False) -> float:
     """Bound on ‖R‖₂ at a point with this gap: λ + √(2 L s_max ε), with √2 λ for features h >= 0 (theory.md (20)).
 
     L is the `CURVATURE` of the loss: λ + √(τ_max ε) for pick-all-labels.
@@ -182,7 +209,7 @@ def radius(distribution: LabelDistribution, objective: Objective, gap: float, *,
 
 
 def prediction_sigma(
-    probabilities: np.ndarray, distribution: LabelDistribution, objective: Objective, *, multiplicity: int | None = None
+    distribution: LabelDistribution, objective: Objective, *, probabilities: np.ndarray, multiplicity: int | None = None
 ) -> np.ndarray:
     """All K − 1 singular values of F = s P p D^{1/2} on 1^⊥, descending, or of F_m / √w_m: theory.md (20).
 

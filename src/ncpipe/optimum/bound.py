@@ -60,7 +60,7 @@ class _Statistics:
         # w_m C_m and w_m P p_m in the contrast basis
         self.second = np.array([labels[rows].T @ (labels[rows] * weights[rows, None]) for rows in each])
         self.first = np.array([weights[rows] @ labels[rows] for rows in each])  # (M, K-1)
-        self.penalty = 1 / (2 * objective.lambda_b) if objective.bias == "penalised" else 0.0
+        self.penalty = 1 / (2 * objective.lambda_b) if objective.bias_mode == "penalised" else 0.0
 
     def covariance(self, s: np.ndarray) -> np.ndarray:
         """C(s) of (5) on 1^⊥, shape (K-1, K-1)."""
@@ -103,7 +103,7 @@ def spectral_bound(distribution: LabelDistribution, objective: Objective) -> Spe
     statistics = _Statistics(distribution, objective)
     count = len(statistics.m)
     basis = np.eye(count)
-    if objective.bias == "free":
+    if objective.bias_mode == "free":
         pull = (statistics.scale[:, None] * statistics.first).T  # (K-1, M)
         # means that are 0 up to rounding bind nothing
         basis = null_space(pull, rcond=_ZERO / max(float(np.linalg.norm(pull, 2)), _ZERO))
@@ -111,7 +111,7 @@ def spectral_bound(distribution: LabelDistribution, objective: Objective) -> Spe
         if basis.shape[1] == 0:
             return SpectralBound(None, {}, 0, _NO_MEAN)
     s, cuts = _cutting_planes(statistics, basis, objective.lam)
-    if objective.bias == "free" and s.max() < _ZERO:
+    if objective.bias_mode == "free" and s.max() < _ZERO:
         return SpectralBound(None, {}, cuts, _NO_MEAN)
     return SpectralBound(statistics.value(s), dict(zip(statistics.m.tolist(), s.tolist(), strict=True)), cuts)
 

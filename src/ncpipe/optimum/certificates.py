@@ -90,10 +90,10 @@ def dual_value(gradient: np.ndarray, loss: Loss, weights: np.ndarray, objective:
     With a free bias it is -inf where Σ_S w_S g_S is not 0: nothing is proven there.
     """
     value = float(weights @ loss.dual(gradient))
-    if objective.bias == "none":
+    if objective.bias_mode == "none":
         return value
     mean = weights @ gradient  # (K,)
-    if objective.bias == "penalised":
+    if objective.bias_mode == "penalised":
         return value - float(mean @ mean) / (2 * objective.lambda_b)
     return value if np.abs(mean).max() <= _BALANCED * max(1.0, float(np.abs(gradient).max())) else -np.inf
 
@@ -114,7 +114,7 @@ def shrink(gradient: np.ndarray, loss: Loss, weights: np.ndarray, objective: Obj
     largest = 1.0 if norm <= ceiling else ceiling / norm
 
     mean = weights @ gradient  # (K,)
-    penalty = float(mean @ mean) / objective.lambda_b if objective.bias == "penalised" else 0.0
+    penalty = float(mean @ mean) / objective.lambda_b if objective.bias_mode == "penalised" else 0.0
 
     def slope(scale: float) -> float:
         along = (gradient * loss.dual_gradient(scale * gradient)).sum(axis=1)
@@ -155,7 +155,7 @@ def polar(
     point = (u * np.minimum(s, objective.lam)) @ v - objective.lam * (left @ right)
     if loss.shift_invariant:
         point -= point.mean(axis=1, keepdims=True)  # living directions near 0 are orthogonal to 1 only roughly
-    if objective.bias == "free":
+    if objective.bias_mode == "free":
         point -= root * (root.T @ point)  # Σ_S w_S g_S = 0 by projection, which never lengthens
     norm = spectral_norm(point)
     point *= min(1.0, objective.lam * (1 - _INSIDE) / norm) if norm > 0 else 1.0
@@ -222,12 +222,12 @@ def certify(
     bias : ndarray, shape (K,)
         Where the search for the best bias starts (zeros stay zeros without one).
     """
-    root, lambda_b = np.sqrt(weights)[:, None], objective.lambda_b if objective.bias == "penalised" else 0.0
+    root, lambda_b = np.sqrt(weights)[:, None], objective.bias_penalty
     left, values, right = np.linalg.svd(root * contrasts, full_matrices=False)
 
     def settle(rows: np.ndarray, nuclear: float) -> tuple[float, np.ndarray]:
         settled = bias
-        if objective.bias != "none":
+        if objective.bias_mode != "none":
             settled = best_bias(rows, bias, loss, weights, lambda_b=lambda_b)
         value = float(weights @ loss.value(rows + settled)) + 0.5 * lambda_b * float(settled @ settled)
         return value + objective.lam * nuclear, settled

@@ -242,9 +242,9 @@ def mse_optimum(distribution: LabelDistribution, objective: Objective) -> MseOpt
     """
     check_choice("objective.loss", objective.loss, ("mse",))
     check_choice("objective.classifier", objective.classifier, ("learned",))
-    check_choice("the bias of the objective", objective.bias, ("none", "free"))
+    check_choice("the bias of the objective", objective.bias_mode, ("none", "free"))
     targets, root = objective.targets(distribution), np.sqrt(distribution.weights)
-    free = objective.bias == "free"
+    free = objective.bias_mode == "free"
     bias = distribution.weights @ targets if free else np.zeros(distribution.classes)
     _, singular, right = np.linalg.svd(root[:, None] * (targets - bias), full_matrices=False)
     shrunk = np.maximum(singular - objective.lam, 0.0)

@@ -11,6 +11,7 @@ matrix. Parrilo's level 1 proves more: with symmetric M₁ … M_S,
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -101,7 +102,11 @@ def _level_one(matrix: np.ndarray) -> np.ndarray:
     def at(i: int, j: int, k: int) -> int:
         return 1 + i * triangle + position[min(j, k), max(j, k)]
 
-    rows, columns, values, right, cones = [], [], [], [], []
+    rows: list[int] = []
+    columns: list[int] = []
+    values: list[float] = []
+    right: list[float] = []
+    cones: list[Any] = []
 
     def add(entries: dict[int, float], constant: float) -> None:
         """One row: constant − Σ entries · unknowns lies in the cone."""

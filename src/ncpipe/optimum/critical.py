@@ -8,7 +8,7 @@ import numpy as np
 
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.settings import Objective
-from ncpipe.optimum.optimum import Optimum, solve
+from ncpipe.optimum.optimum import solve
 from ncpipe.optimum.thresholds import zero_threshold
 
 _DESCENT = 0.7  # from the zero threshold λ falls by this factor until the rank is full
@@ -59,23 +59,24 @@ def lambda_critical(distribution: LabelDistribution, objective: Objective, *, rt
     full = distribution.classes - 1
     top = float(np.sqrt(zero_threshold(distribution, objective).threshold))
 
-    def optimum(lam: float) -> Optimum:
-        return solve(distribution, replace(objective, lambda_w=lam, lambda_h=lam), rtol=_GAP)
+    def rank_at(lam: float) -> int:
+        optimum = solve(distribution, replace(objective, lambda_w=lam, lambda_h=lam), rtol=_GAP)
+        return int(np.count_nonzero(optimum.singular_values))
 
     low, high, rank = top, top, 0
     while low > _SMALLEST * top:
         low *= _DESCENT
-        found = optimum(low).rank
-        if found == full:
+        reached = rank_at(low)
+        if reached == full:
             break
-        high, rank = low, found
+        high, rank = low, reached
     else:
         return CriticalLambda(0.0, high, rank)
     while high - low > rtol * high:
         middle = 0.5 * (low + high)
-        found = optimum(middle).rank
-        if found == full:
+        reached = rank_at(middle)
+        if reached == full:
             low = middle
         else:
-            high, rank = middle, found
+            high, rank = middle, reached
     return CriticalLambda(low, high, rank)

@@ -51,7 +51,7 @@ def minimise(
     """
     count, classes = loss.lower.shape
     root, lam = np.sqrt(weights)[:, None], objective.lam
-    lambda_b = objective.lambda_b if objective.bias == "penalised" else 0.0
+    lambda_b = objective.bias_penalty
     cuts = np.cumsum([classes * classes, count * classes])
 
     def split(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -68,7 +68,7 @@ def minimise(
         total += 0.5 * lam * float(x[: cuts[1]] @ x[: cuts[1]])
         slope = lam * x
         slope_w, slope_v, slope_b = split(slope)
-        slope_b[:] = weights @ gradient + lambda_b * b if objective.bias != "none" else 0.0
+        slope_b[:] = weights @ gradient + lambda_b * b if objective.bias_mode != "none" else 0.0
         gradient *= root
         slope_w += gradient.T @ v
         slope_v += gradient @ w

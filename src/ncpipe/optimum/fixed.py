@@ -68,13 +68,13 @@ def solve_fixed(distribution: LabelDistribution, objective: Objective, *, nonneg
     InputError
         If the bias is free and some class never occurs: its logit would have no minimum.
     """
-    if objective.bias == "free" and not distribution.class_counts().all():
+    if objective.bias_mode == "free" and not distribution.class_counts().all():
         unseen = distribution.class_names[int(distribution.class_counts().argmin())]
         raise InputError(f"a free bias with a fixed classifier needs every class to occur; class {unseen} does not")
     problem = _Problem(distribution, objective, nonnegative=nonnegative)
     weights, weight, bias = distribution.weights, problem.weight, np.zeros(distribution.classes)
     features = np.zeros((len(weights), weight.shape[1]))
-    iterations, lambda_b = 0, objective.lambda_b if objective.bias == "penalised" else 0.0
+    iterations, lambda_b = 0, objective.bias_penalty
     value, features, slope, curvature = problem.profile(bias, features)
     while objective.use_bias and iterations < _ITERATIONS:
         iterations += 1

@@ -148,8 +148,8 @@ def minimise(
         weights=weights,
         basis=basis,
         lam=objective.lam,
-        lambda_b=objective.lambda_b if objective.bias == "penalised" else 0.0,
-        has_bias=objective.bias != "none",
+        lambda_b=objective.bias_penalty,
+        has_bias=objective.bias_mode != "none",
     )
     vectors = _symmetric_basis(n)
     bias, scale = basis.T @ start.bias, 1.0

@@ -16,9 +16,10 @@ import numpy as np
 
 from ncpipe.labels.distribution import LabelDistribution, contrast_basis
 from ncpipe.labels.spectrum import multiplicity_spectrum, pooled_spectrum
+from ncpipe.objective import terms
 from ncpipe.objective.losses import CURVATURE
 from ncpipe.objective.settings import Objective
-from ncpipe.objective.terms import prediction_sigma, radius, residual_matrix
+from ncpipe.objective.terms import prediction_sigma, residual_matrix
 from ncpipe.optimum.optimum import Optimum
 from ncpipe.optimum.thresholds import pair_kappa
 
@@ -49,7 +50,7 @@ class Law:
 
 
 def spectral_laws(
-    probabilities: np.ndarray, distribution: LabelDistribution, objective: Objective, bound: float
+    distribution: LabelDistribution, objective: Objective, *, probabilities: np.ndarray, radius: float
 ) -> list[Law]:
     """(20): σ_{K−1}(F) >= √κ_pool − λ, and σ_{K−1}(F_m/√w_m) >= a_m √κ_m − λ/√w_m for every multiplicity.
 
@@ -58,20 +59,22 @@ def spectral_laws(
     Parameters
     ----------
     probabilities : ndarray, shape (S, K)
-    bound : float
-        On ‖R‖₂, see `radius`.
+    radius : float
+        Bound on ‖R‖₂, see `ncpipe.objective.terms.radius`.
     """
-    left = prediction_sigma(probabilities, distribution, objective)[-1]
-    laws = [Law(None, float(left), float(_target_sigma(distribution, objective)[-1] - bound))]
+    left = prediction_sigma(distribution, objective, probabilities=probabilities)[-1]
+    laws = [Law(None, float(left), float(_target_sigma(distribution, objective)[-1] - radius))]
     for m in distribution.multiplicities:
         share = float(distribution.weights[distribution.multiplicity == m].sum())
         if objective.class_weights is None:
             scale = 1 / m if objective.target == "normalised" else 1.0
             sigma = scale * np.sqrt(max(multiplicity_spectrum(distribution, m).kappa, 0.0))
         else:
-            sigma = prediction_sigma(_shares(distribution, objective), distribution, objective, multiplicity=m)[-1]
-        right = sigma - bound / np.sqrt(share)
-        left = prediction_sigma(probabilities, distribution, objective, multiplicity=m)[-1]
+            sigma = prediction_sigma(
+                distribution, objective, probabilities=_shares(distribution, objective), multiplicity=m
+            )[-1]
+        right = sigma - radius / np.sqrt(share)
+        left = prediction_sigma(distribution, objective, probabilities=probabilities, multiplicity=m)[-1]
         laws.append(Law(m, float(left), float(right)))
     return laws
 
@@ -84,23 +87,23 @@ def _shares(distribution: LabelDistribution, objective: Objective) -> np.ndarray
 def _target_sigma(distribution: LabelDistribution, objective: Objective) -> np.ndarray:
     """√λ_i(C_pool) of the objective's targets, descending; of many classes the two ends only."""
     if objective.class_weights is not None:
-        return prediction_sigma(_shares(distribution, objective), distribution, objective)
+        return prediction_sigma(distribution, objective, probabilities=_shares(distribution, objective))
     return np.sqrt(np.maximum(pooled_spectrum(distribution, objective.target).eigenvalues, 0.0))
 
 
 def deviation_law(
-    probabilities: np.ndarray, distribution: LabelDistribution, objective: Objective, bound: float
+    distribution: LabelDistribution, objective: Objective, *, probabilities: np.ndarray, radius: float
 ) -> Law:
     """(20): the bound on ‖R‖₂ is at least max_i |σ_i(F) − √λ_i(C_pool)|, over the eigenvalues that are known."""
     known = _target_sigma(distribution, objective)
-    sigma = prediction_sigma(probabilities, distribution, objective)
+    sigma = prediction_sigma(distribution, objective, probabilities=probabilities)
     if len(known) < len(sigma):  # of many classes the spectrum has the two ends only
         sigma = sigma[[0, -1]]
-    return Law(None, bound, float(np.abs(sigma - known).max()))
+    return Law(None, radius, float(np.abs(sigma - known).max()))
 
 
 def margin_laws(
-    logits: np.ndarray, distribution: LabelDistribution, objective: Objective, bound: float
+    distribution: LabelDistribution, objective: Objective, *, logits: np.ndarray, radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """(21): the smallest margin z_a − z_b, a in S, b not in S, and ½ ln(w_S t_S²/λ² − 1), both of shape (S,).
 
@@ -112,27 +115,27 @@ def margin_laws(
     if objective.variant:
         return left, np.full_like(left, -np.inf)
     scale = distribution.tau(objective.target) / distribution.multiplicity  # t_S
-    inside = distribution.weights * scale**2 / bound**2 - 1
+    inside = distribution.weights * scale**2 / radius**2 - 1
     return left, 0.5 * np.log(inside, out=np.full_like(inside, -np.inf), where=inside > 0)
 
 
 def pair_laws(
-    logits: np.ndarray, distribution: LabelDistribution, objective: Objective, bound: float
+    distribution: LabelDistribution, objective: Objective, *, logits: np.ndarray, radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """(22): rms_S(s(z_a − z_b))/√2 and (√κ_ab − λ)/L of every pair of classes, both of shape (K, K); pal: L = ½."""
     scaled = (np.sqrt(distribution.weights) * objective.amplitude(distribution))[:, None] * logits
     own = (scaled**2).sum(axis=0)
     squared = np.maximum(own[:, None] + own[None, :] - 2 * scaled.T @ scaled, 0.0)
-    return np.sqrt(squared / 2), (np.sqrt(pair_kappa(distribution, objective)) - bound) / CURVATURE[objective.loss]
+    return np.sqrt(squared / 2), (np.sqrt(pair_kappa(distribution, objective)) - radius) / CURVATURE[objective.loss]
 
 
-def residual_sigma(probabilities: np.ndarray, distribution: LabelDistribution, objective: Objective) -> np.ndarray:
+def residual_sigma(distribution: LabelDistribution, objective: Objective, *, probabilities: np.ndarray) -> np.ndarray:
     """σ(R)/λ, descending: theory.md (23). On 1^⊥, all K − 1 of them, for pick-all-labels; K for the other losses.
 
     At a critical point those with directions in W are 1; a value above 1 shows a direction that is missing, so that
     the point is stationary but not optimal.
     """
-    rows = residual_matrix(probabilities, distribution, objective)
+    rows = residual_matrix(distribution, objective, probabilities=probabilities)
     rows = rows @ contrast_basis(distribution.classes) if objective.loss == "pal" else rows
     sigma = np.linalg.svd(rows, compute_uv=False)
     return np.pad(sigma, (0, max(0, rows.shape[1] - len(sigma)))) / objective.lam
@@ -155,7 +158,7 @@ def isotropic(distribution: LabelDistribution) -> bool:
     return True
 
 
-def laws(distribution: LabelDistribution, objective: Objective, optimum: Optimum) -> dict[str, Any]:
+def laws(distribution: LabelDistribution, objective: Objective, *, optimum: Optimum) -> dict[str, Any]:
     """All laws at the certified optimum, for the theory file; ‖R‖₂ is bounded with the optimum's own gap.
 
     Returns
@@ -172,24 +175,26 @@ def laws(distribution: LabelDistribution, objective: Objective, optimum: Optimum
         undefined = dict.fromkeys((*none, "spectral", "margins"), reason)
         empty: dict[str, Any] = {"spectral": [], "margins": []}
         return {**none, **empty, "isotropic": isotropic(distribution), "undefined": undefined}
-    bound = radius(distribution, objective, optimum.objective - optimum.dual_bound)
-    spectral = spectral_laws(optimum.probabilities, distribution, objective, bound)
-    left, right = margin_laws(optimum.logits, distribution, objective, bound)
+    radius = terms.radius(distribution, objective, gap=optimum.objective - optimum.lower_bound)
+    spectral = spectral_laws(distribution, objective, probabilities=optimum.probabilities, radius=radius)
+    left, right = margin_laws(distribution, objective, logits=optimum.logits, radius=radius)
     margins = []
     for m in () if objective.variant else distribution.multiplicities:
         rows = np.flatnonzero(distribution.multiplicity == m)
         names = [[distribution.class_names[k] for k in distribution.label_sets[s]] for s in rows]
         margins.append({"multiplicity": m, **_tightest(left[rows], right[rows], names)})
     first, second = np.triu_indices(distribution.classes, 1)
-    left, right = (side[first, second] for side in pair_laws(optimum.logits, distribution, objective, bound))
+    left, right = (
+        side[first, second] for side in pair_laws(distribution, objective, logits=optimum.logits, radius=radius)
+    )
     names = [[distribution.class_names[k] for k in pair] for pair in zip(first, second, strict=True)]
     return {
-        "radius": bound,
+        "radius": radius,
         "spectral": [_entry(law) for law in spectral],
-        "deviation": _entry(deviation_law(optimum.probabilities, distribution, objective, bound)),
+        "deviation": _entry(deviation_law(distribution, objective, probabilities=optimum.probabilities, radius=radius)),
         "margins": margins,
         "pairs": _tightest(left, right, names),
-        "residual_sigma": residual_sigma(optimum.probabilities, distribution, objective),
+        "residual_sigma": residual_sigma(distribution, objective, probabilities=optimum.probabilities),
         "isotropic": isotropic(distribution),
         **({"undefined": {"margins": f"(21) is not stated for {objective.variant}"}} if objective.variant else {}),
     }

@@ -8,14 +8,15 @@ gap is evaluated anew, from the definitions. A fixed classifier leaves the probl
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.losses import Loss, loss_of, predictions
 from ncpipe.objective.settings import Objective
-from ncpipe.objective.terms import dual_bound, objective_terms
+from ncpipe.objective.terms import collapsed_terms, lower_bound
 from ncpipe.optimum import factored, interior
 from ncpipe.optimum.certificates import Minimum, certify, relative_gap
 from ncpipe.optimum.fixed import solve_fixed
@@ -24,6 +25,7 @@ from ncpipe.optimum.fixed import solve_fixed
 # low enough that its probability is below rounding, so that the infimum is attained to rounding.
 _UNSEEN_LOGIT = -60.0
 _COLLAPSED = 1e-9  # singular values of a solution's logits below which they are those of a collapsed direction
+_CONVEX_ONLY = ("rank", "iterations", "singular_values", "dual_point")  # in theory files
 _INTERIOR_COST = 5e8  # K⁴S up to which the interior-point method (half a second there) is the faster one
 
 
@@ -35,20 +37,25 @@ class Optimum:
     ----------
     objective : float
         (7) at (weight, bias, prototypes): an upper bound on the minimum f*.
-    dual_bound : float
-        (9) at `dual_point`, or (9b) for a fixed classifier: a lower bound on f*.
+    lower_bound : float
+        A lower bound on f*: (9) at `dual_point`; (9b) for a fixed classifier; (9a), or (29) where that is higher, for
+        features h >= 0, or (9), which is lower, where there are too many label sets.
     relative_gap : float
-        (objective - dual_bound) / dual_bound; 0 up to rounding where the minimum is 0.
+        (objective - lower_bound) / lower_bound; 0 up to rounding where the minimum is 0.
     certified : bool
         Whether the relative gap that was asked for is reached.
-    rank : int
-        Number of directions of the logits that have not collapsed.
+    nonnegative : bool
+        Whether features are h >= 0.
+    rank : int or None
+        Number of directions of the logits that have not collapsed; None for features h >= 0 with a learned classifier,
+        where no direction collapses exactly.
     iterations : int
-    weight : ndarray, shape (K, K)
-        W, the symmetric positive semidefinite factor (features rotate freely, this choice is canonical); or the fixed
-        classifier.
+        Of the solver; for features h >= 0, the starts that were tried.
+    weight : ndarray, shape (K, d)
+        For a learned classifier d = K, and W is the symmetric positive semidefinite factor (features rotate freely,
+        this choice is canonical); d = 4K for features h >= 0. Or the fixed classifier.
     bias : ndarray, shape (K,)
-    prototypes : ndarray, shape (S, K)
+    prototypes : ndarray, shape (S, d)
         The one feature that all samples of a label set share.
     logits : ndarray, shape (S, K)
         prototypes @ weight.T + bias.
@@ -57,14 +64,15 @@ class Optimum:
     singular_values : ndarray, shape (min(S, K),)
         Of Z D^{1/2} (without the bias), descending, collapsed ones 0.
     dual_point : ndarray, shape (S, K)
-        u of (9).
+        u of (9), which proves `lower_bound`; for features h >= 0 together with the multipliers N of (9a).
     """
 
     objective: float
-    dual_bound: float
+    lower_bound: float
     relative_gap: float
     certified: bool
-    rank: int
+    nonnegative: bool
+    rank: int | None
     iterations: int
     weight: np.ndarray
     bias: np.ndarray
@@ -73,6 +81,25 @@ class Optimum:
     probabilities: np.ndarray
     singular_values: np.ndarray
     dual_point: np.ndarray
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys of a theory file, arrays as they are; there the convex problem's lower bound is ``dual_bound``."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "nonnegative"}
+        if self.nonnegative:
+            return {name: value for name, value in values.items() if name not in _CONVEX_ONLY}
+        return {"dual_bound" if name == "lower_bound" else name: value for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solver of (7) comes to, before both sides of its gap are evaluated; shapes as in `Optimum`."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    prototypes: np.ndarray
+    lower_bound: float
+    dual_point: np.ndarray
+    iterations: int
 
 
 def solve(
@@ -110,14 +137,14 @@ def solve(
     if start is not None and start.logits.shape != (len(distribution.counts), distribution.classes):
         raise ValueError(f"start has logits of shape {start.logits.shape}, not (label sets, classes)")
     if objective.classifier == "etf":
-        return _solve_fixed(distribution, objective, rtol=rtol)
+        return solve_fixed_classifier(distribution, objective, rtol=rtol)
     seen = classes_seen(distribution, objective)
     part, own = restrict(distribution, objective, seen)
     loss = loss_of(part, own)
     known = None if start is None else ((start.logits - start.bias)[:, seen], start.bias[seen])
     found = minimise(loss, part.weights, own, rtol=rtol, max_iterations=max_iterations, start=known)
     dual_point = np.zeros((len(part.counts), distribution.classes))
-    dual_point[:, seen] = _dual_point(found.certificate.gradient, part, own)
+    dual_point[:, seen] = dual_point_of(found.certificate.gradient, part, own)
     if not seen.all():
         # A free bias takes a class that no sample carries to probability 0, whatever the features.
         contrasts = np.zeros_like(dual_point)
@@ -130,7 +157,7 @@ def solve(
 
 def classes_seen(distribution: LabelDistribution, objective: Objective) -> np.ndarray:
     """Classes whose logits have a minimum, bool (K,): all, but for a free bias that sends unseen ones to -inf."""
-    if objective.bias != "free" or objective.loss == "mse":
+    if objective.bias_mode != "free" or objective.loss == "mse":
         return np.ones(distribution.classes, dtype=bool)
     return distribution.class_counts() > 0
 
@@ -147,7 +174,7 @@ def restrict(
     return part, replace(objective, class_weights=kept)
 
 
-def _dual_point(gradient: np.ndarray, distribution: LabelDistribution, objective: Objective) -> np.ndarray:
+def dual_point_of(gradient: np.ndarray, distribution: LabelDistribution, objective: Objective) -> np.ndarray:
     """The u_S whose residual s_S u_S - t_S is the gradient, shape (S, K), within the range of predictions."""
     point = (gradient + objective.targets(distribution)) / objective.amplitude(distribution)[:, None]
     if objective.loss == "pal":
@@ -155,15 +182,16 @@ def _dual_point(gradient: np.ndarray, distribution: LabelDistribution, objective
     return np.clip(point, 0.0, 1.0) if objective.loss == "bce" else point
 
 
-def _solve_fixed(distribution: LabelDistribution, objective: Objective, *, rtol: float) -> Optimum:
+def solve_fixed_classifier(
+    distribution: LabelDistribution, objective: Objective, *, rtol: float, nonnegative: bool = False
+) -> Optimum:
     """The minimum over bias and features alone."""
-    found = solve_fixed(distribution, objective)
-    contrasts = found.features @ found.weight.T
-    values = np.linalg.svd(np.sqrt(distribution.weights)[:, None] * contrasts, compute_uv=False)
+    minimum = solve_fixed(distribution, objective, nonnegative=nonnegative)
+    values = _singular_values(distribution, minimum.features, minimum.weight)
     values[values <= _COLLAPSED * max(values[0], 1.0)] = 0.0
-    point = _dual_point(found.gradient, distribution, objective)
-    minimum = (found.weight, found.bias, found.features, values, found.bound, point, found.iterations)
-    return _evaluate(distribution, objective, *minimum, rtol=rtol)
+    point = dual_point_of(minimum.gradient, distribution, objective)
+    solution = Solution(minimum.weight, minimum.bias, minimum.features, minimum.bound, point, minimum.iterations)
+    return evaluate(distribution, objective, solution, rtol=rtol, nonnegative=nonnegative, living=values)
 
 
 def minimise(
@@ -218,48 +246,49 @@ def _finish(
     balance = (objective.lambda_h / objective.lambda_w) ** 0.25
     weight = balance * (left.T * np.sqrt(values)) @ left
     prototypes = (right * np.sqrt(values)) @ left / root / balance
-    bound = dual_bound(dual_point, distribution, objective)
-    found = (weight, minimum.bias, prototypes, values, bound, dual_point, minimum.iterations)
-    return _evaluate(distribution, objective, *found, rtol=rtol)
+    bound = lower_bound(distribution, objective, dual_point=dual_point)
+    solution = Solution(weight, minimum.bias, prototypes, bound, dual_point, minimum.iterations)
+    return evaluate(distribution, objective, solution, rtol=rtol, living=values)
 
 
-def _evaluate(
+def evaluate(
     distribution: LabelDistribution,
     objective: Objective,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    prototypes: np.ndarray,
-    singular_values: np.ndarray,
-    bound: float,
-    dual_point: np.ndarray,
-    iterations: int,
+    solution: Solution,
     *,
     rtol: float,
+    nonnegative: bool = False,
+    living: np.ndarray | None = None,
 ) -> Optimum:
-    """Evaluate (7) anew from its definition, and the gap."""
+    """Evaluate (7) anew from its definition, and the gap.
+
+    Parameters
+    ----------
+    living : ndarray, shape (min(S, K),), optional
+        Singular values of the solution, collapsed ones 0; without them no rank is told.
+    """
+    weight, bias, prototypes = solution.weight, solution.bias, solution.prototypes
     logits = prototypes @ weight.T + bias
-    value = objective_terms(
-        weight,
-        bias,
-        prototypes,
-        label_set=np.arange(len(prototypes)),
-        multi_hot=distribution.multi_hot(),
-        objective=objective,
-        sample_weights=distribution.weights,
-    ).total
-    gap = relative_gap(value, bound)
+    value = collapsed_terms(distribution, objective, weight=weight, bias=bias, prototypes=prototypes).total
+    gap = relative_gap(value, solution.lower_bound)
     return Optimum(
         objective=value,
-        dual_bound=bound,
+        lower_bound=solution.lower_bound,
         relative_gap=gap,
         certified=gap <= rtol,
-        rank=int(np.count_nonzero(singular_values)),
-        iterations=iterations,
+        nonnegative=nonnegative,
+        rank=None if living is None else int(np.count_nonzero(living)),
+        iterations=solution.iterations,
         weight=weight,
         bias=bias,
         prototypes=prototypes,
         logits=logits,
         probabilities=predictions(logits, objective.loss),
-        singular_values=singular_values,
-        dual_point=dual_point,
+        singular_values=_singular_values(distribution, prototypes, weight) if living is None else living,
+        dual_point=solution.dual_point,
     )
+
+
+def _singular_values(distribution: LabelDistribution, prototypes: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Of Z D^{1/2}, without the bias."""
+    return np.linalg.svd(np.sqrt(distribution.weights)[:, None] * (prototypes @ weight.T), compute_uv=False)

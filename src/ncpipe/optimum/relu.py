@@ -16,20 +16,25 @@ until the constraint holds, and (9) is evaluated there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 
 from ncpipe.labels.distribution import LabelDistribution
-from ncpipe.objective.losses import Loss, loss_of, predictions
+from ncpipe.objective.losses import Loss, loss_of
 from ncpipe.objective.settings import Objective
-from ncpipe.objective.terms import objective_terms
 from ncpipe.optimum import copositive
-from ncpipe.optimum.certificates import best_bias, dual_value, shrink
-from ncpipe.optimum.fixed import solve_fixed
-from ncpipe.optimum.optimum import classes_seen, restrict
+from ncpipe.optimum.certificates import Certificate, best_bias, dual_value, shrink
+from ncpipe.optimum.optimum import (
+    Optimum,
+    Solution,
+    classes_seen,
+    dual_point_of,
+    evaluate,
+    restrict,
+    solve_fixed_classifier,
+)
 
 CERTIFIED_GAP = 1e-6  # relative gap below which an optimum counts as certified
 _STARTS = 8
@@ -44,39 +49,6 @@ _GAIN = 1e-7  # relative gain over the best value that makes a further start wor
 _INSIDE = 1e-12  # relative room left for the rounding of the largest eigenvalue
 
 
-@dataclass(frozen=True)
-class ReluOptimum:
-    """The best known minimum of (7) over h >= 0, and a lower bound.
-
-    Parameters
-    ----------
-    objective : float
-        (7) at the returned weight, bias and prototypes.
-    lower_bound : float
-        From (9a), or (29) where that is higher; from (9), which is lower, where there are too many label sets; from
-        (9b) for a fixed classifier.
-    relative_gap : float
-        (objective - lower_bound) / lower_bound.
-    certified : bool
-        Whether the relative gap is at most `CERTIFIED_GAP`. Elsewhere the relaxation, or the search, is not tight.
-    weight : ndarray, shape (K, d)
-    bias : ndarray, shape (K,)
-    prototypes : ndarray, shape (S, d)
-        One shared feature per label set, >= 0.
-    logits, probabilities : ndarray, shape (S, K)
-    """
-
-    objective: float
-    lower_bound: float
-    relative_gap: float
-    certified: bool
-    weight: np.ndarray
-    bias: np.ndarray
-    prototypes: np.ndarray
-    logits: np.ndarray
-    probabilities: np.ndarray
-
-
 class _Factored:
     """(7) in balanced variables: Z D^{1/2} = V Gᵀ with penalties λ/2 ‖V‖² and λ/2 ‖G‖², so W ∝ V and H ∝ D^{-1/2} G."""
 
@@ -86,7 +58,7 @@ class _Factored:
         self.root = np.sqrt(self.weights)[:, None]  # (S, 1)
         self.objective = objective
         self.classes, self.label_sets, self.width = distribution.classes, len(self.weights), width
-        self.bias_penalty = objective.lambda_b if objective.bias == "penalised" else 0.0
+        self.bias_penalty = objective.bias_penalty
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -159,51 +131,52 @@ def _gradient(problem: _Factored, x: np.ndarray) -> np.ndarray:
     """Dual rows s p - t at x; a free bias is first fitted until their mean vanishes, as (9) asks."""
     v, g, b = problem.split(x)
     logits = problem.logits(v, g, np.zeros(problem.classes))
-    if problem.objective.bias == "free":
+    if problem.objective.bias_mode == "free":
         b = best_bias(logits, b, problem.loss, problem.weights, lambda_b=0.0)
     return problem.loss.gradient(logits + b)
 
 
-def _bound(problem: _Factored, x: np.ndarray, slack: np.ndarray) -> float:
+def _bound(problem: _Factored, x: np.ndarray, slack: np.ndarray) -> Certificate:
     """(9) at the residuals of x, scaled until RᵀR + N ⪯ λ² I holds in floating point, for N = slack >= 0."""
     gradient = _gradient(problem, x)
     rows = problem.root * gradient  # (S, K)
-    largest = float(np.linalg.eigvalsh(rows @ rows.T + slack)[-1])
+    return _scaled(problem, gradient, float(np.linalg.eigvalsh(rows @ rows.T + slack)[-1]))
+
+
+def _scaled(problem: _Factored, gradient: np.ndarray, largest: float) -> Certificate:
+    """(9) at a multiple of the gradient, whose constraint reads `largest` <= λ²."""
     ceiling = problem.objective.lam * (1 - _INSIDE)
-    scale = min(1.0, ceiling / np.sqrt(largest)) if largest > 0 else 1.0
-    return dual_value(scale * gradient, problem.loss, problem.weights, problem.objective)
+    point = (min(1.0, ceiling / np.sqrt(largest)) if largest > 0 else 1.0) * gradient
+    return Certificate(dual_value(point, problem.loss, problem.weights, problem.objective), point)
 
 
-def _level_one_bound(problem: _Factored, x: np.ndarray) -> float:
+def _level_one_bound(problem: _Factored, x: np.ndarray) -> Certificate:
     """(9) at the residuals of x, scaled until level 1 proves λ² I − RᵀR copositive, theory.md (29)."""
     gradient = _gradient(problem, x)
     rows = problem.root * gradient  # (S, K)
-    largest = copositive.copositive_ceiling(rows @ rows.T)
-    scale = min(1.0, problem.objective.lam * (1 - _INSIDE) / np.sqrt(largest)) if largest > 0 else 1.0
-    return dual_value(scale * gradient, problem.loss, problem.weights, problem.objective)
+    return _scaled(problem, gradient, copositive.copositive_ceiling(rows @ rows.T))
 
 
-def _acute_bound(problem: _Factored, x: np.ndarray, *, target: float) -> float:
+def _acute_bound(problem: _Factored, x: np.ndarray, *, target: float) -> Certificate:
     """The largest bound (9a) found by the augmented Lagrangian; ends early at `target` or when it stalls."""
     multipliers = np.zeros((problem.label_sets, problem.label_sets))
     stiffness = problem.objective.lam * _STIFFNESS
-    best = -np.inf
-    stalled = 0
+    best, stalled = Certificate(-np.inf, np.zeros_like(problem.loss.lower)), 0
     for _ in range(_ROUNDS):
         x = problem.acute(x, multipliers, stiffness)
         features = problem.split(x)[1]  # (S, d)
         multipliers = np.maximum(multipliers - stiffness * (features @ features.T), 0.0)
         # stationarity in G reads (λ² I - RᵀR - N) G = 0 with this N
-        bound = _bound(problem, x, 2 * problem.objective.lam * multipliers)
-        stalled = 0 if bound > best + _TARGET_GAP / 100 * abs(best) else stalled + 1
-        best = max(best, bound)
-        if best >= target or stalled == 3:
+        found = _bound(problem, x, 2 * problem.objective.lam * multipliers)
+        stalled = 0 if found.bound > best.bound + _TARGET_GAP / 100 * abs(best.bound) else stalled + 1
+        best = max(best, found, key=lambda certificate: certificate.bound)
+        if best.bound >= target or stalled == 3:
             break
         stiffness *= 1.5
     return best
 
 
-def solve_relu(distribution: LabelDistribution, objective: Objective, *, seed: int = 0) -> ReluOptimum:
+def solve_relu(distribution: LabelDistribution, objective: Objective, *, seed: int = 0) -> Optimum:
     """Minimise (7) over W, b and features h >= 0, and bound the minimum from below by (9a).
 
     Features have width 4K. (At the reference distributions every width from K on reaches the same minimum; on random
@@ -219,8 +192,7 @@ def solve_relu(distribution: LabelDistribution, objective: Objective, *, seed: i
         Seeds the starts.
     """
     if objective.classifier == "etf":
-        fixed = solve_fixed(distribution, objective, nonnegative=True)
-        return _finish(distribution, objective, fixed.weight, fixed.bias, fixed.features, fixed.bound)
+        return solve_fixed_classifier(distribution, objective, rtol=CERTIFIED_GAP, nonnegative=True)
     seen = classes_seen(distribution, objective)
     if not seen.all():
         return _solve_seen(distribution, objective, seen, seed=seed)
@@ -230,29 +202,35 @@ def solve_relu(distribution: LabelDistribution, objective: Objective, *, seed: i
     value = problem.value(best)[0]
     if problem.label_sets <= _LARGEST:
         acute = _Factored(distribution, objective, 2 * distribution.classes)
-        bound = _acute_bound(acute, acute.start(rng), target=value * (1 - _TARGET_GAP / 10))
+        proof = _acute_bound(acute, acute.start(rng), target=value * (1 - _TARGET_GAP / 10))
     else:
-        bound = shrink(_gradient(problem, best), problem.loss, problem.weights, objective).bound
-    for _ in range(_STARTS - 1):
-        if value - bound <= _TARGET_GAP * abs(bound) or problem.label_sets > _LARGEST:
+        proof = shrink(_gradient(problem, best), problem.loss, problem.weights, objective)
+    starts = 1
+    while starts < _STARTS:
+        if value - proof.bound <= _TARGET_GAP * abs(proof.bound) or problem.label_sets > _LARGEST:
             break
+        starts += 1
         other = problem.nonnegative(problem.start(rng), decrease=_COARSE)
         if problem.value(other)[0] < value * (1 - _GAIN):
             other = problem.nonnegative(other)
         if problem.value(other)[0] < value:
             best, value = other, problem.value(other)[0]
-    if problem.label_sets <= copositive.LARGEST and value - bound > _TARGET_GAP * abs(bound):
-        bound = max(bound, _level_one_bound(problem, best))
-    return _finish(distribution, objective, *_unscale(problem, best), bound)
+    if problem.label_sets <= copositive.LARGEST and value - proof.bound > _TARGET_GAP * abs(proof.bound):
+        proof = max(proof, _level_one_bound(problem, best), key=lambda certificate: certificate.bound)
+    point = dual_point_of(proof.gradient, distribution, objective)
+    solution = Solution(*_unscale(problem, best), proof.bound, point, starts)
+    return evaluate(distribution, objective, solution, rtol=CERTIFIED_GAP, nonnegative=True)
 
 
-def _solve_seen(distribution: LabelDistribution, objective: Objective, seen: np.ndarray, *, seed: int) -> ReluOptimum:
+def _solve_seen(distribution: LabelDistribution, objective: Objective, seen: np.ndarray, *, seed: int) -> Optimum:
     """Solve for the classes that occur: a free bias takes all others to probability 0, whatever the features."""
     small = solve_relu(*restrict(distribution, objective, seen), seed=seed)
     weight = np.zeros((distribution.classes, small.weight.shape[1]))
     bias = np.full(distribution.classes, min(0.0, small.logits.min()) + _UNSEEN_LOGIT)
-    weight[seen], bias[seen] = small.weight, small.bias
-    return _finish(distribution, objective, weight, bias, small.prototypes, small.lower_bound)
+    point = np.zeros_like(distribution.multi_hot())
+    weight[seen], bias[seen], point[:, seen] = small.weight, small.bias, small.dual_point
+    solution = Solution(weight, bias, small.prototypes, small.lower_bound, point, small.iterations)
+    return evaluate(distribution, objective, solution, rtol=CERTIFIED_GAP, nonnegative=True)
 
 
 def _unscale(problem: _Factored, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -260,28 +238,3 @@ def _unscale(problem: _Factored, x: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     v, g, b = problem.split(x)
     balance = (problem.objective.lambda_h / problem.objective.lambda_w) ** 0.25
     return v * balance, b, g / (problem.root * balance)
-
-
-def _finish(
-    distribution: LabelDistribution,
-    objective: Objective,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    prototypes: np.ndarray,
-    bound: float,
-) -> ReluOptimum:
-    """Evaluate the objective anew from its definition, and the gap."""
-    logits = prototypes @ weight.T + bias
-    value = objective_terms(
-        weight,
-        bias,
-        prototypes,
-        label_set=np.arange(len(prototypes)),
-        multi_hot=distribution.multi_hot(),
-        objective=objective,
-        sample_weights=distribution.weights,
-    ).total
-    gap = (value - bound) / max(bound, 1e-12)  # both are 0 where one class occurs and the bias is free
-    return ReluOptimum(
-        value, bound, gap, gap <= CERTIFIED_GAP, weight, bias, prototypes, logits, predictions(logits, objective.loss)
-    )

@@ -62,10 +62,10 @@ def zero_threshold(distribution: LabelDistribution, objective: Objective) -> Zer
     targets, tau = objective.targets(distribution), objective.amplitude(distribution)
     weights = distribution.weights
     mean_target, mean_tau = weights @ targets, float(weights @ tau)
-    if objective.bias == "none":
+    if objective.bias_mode == "none":
         bias = np.zeros(distribution.classes)
         prior = predictions(bias, objective.loss)
-    elif objective.bias == "free":
+    elif objective.bias_mode == "free":
         prior = mean_target / mean_tau
         bias = _link(prior, objective)
     elif objective.loss == "pal":

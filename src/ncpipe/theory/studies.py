@@ -38,7 +38,7 @@ from ncpipe.optimum.bound import spectral_bound
 from ncpipe.optimum.critical import CriticalLambda, lambda_critical
 from ncpipe.optimum.laws import margin_laws, prediction_sigma
 from ncpipe.optimum.optimum import Optimum, solve
-from ncpipe.optimum.relu import ReluOptimum, solve_relu
+from ncpipe.optimum.relu import solve_relu
 from ncpipe.optimum.thresholds import minority_collapse, zero_threshold
 from ncpipe.results.tables import (
     CRITICAL_STUDY,
@@ -248,9 +248,9 @@ def ratios_study(objective: Objective, *, scale: Scale = REFERENCE, ratios: Sequ
         factor by which Li's global mean is short; "nc3_of_balanced" is Li's NC3 of the *balanced* optimum, its samples
         counted as at r: what that centre does to it while no feature moves.
     """
-    solved: dict[bytes, tuple[Optimum, ReluOptimum]] = {}
+    solved: dict[bytes, tuple[Optimum, Optimum]] = {}
 
-    def optima(distribution: LabelDistribution) -> tuple[Optimum, ReluOptimum]:
+    def optima(distribution: LabelDistribution) -> tuple[Optimum, Optimum]:
         key = distribution.counts.tobytes()  # all profiles are one at r = 1
         if key not in solved:
             solved[key] = solve(distribution, objective), solve_relu(distribution, objective)
@@ -265,7 +265,8 @@ def ratios_study(objective: Objective, *, scale: Scale = REFERENCE, ratios: Sequ
         gap, certified = _certificate(optimum)
         found: list[dict[str, Any]] = [
             {
-                "quantity": "optimum", "value": optimum.objective, "low": optimum.dual_bound, "high": optimum.objective,
+                "quantity": "optimum",
+                "value": optimum.objective, "low": optimum.lower_bound, "high": optimum.objective,
                 "relative_gap": gap, "certified": certified,
             },
             {
@@ -287,9 +288,7 @@ def ratios_study(objective: Objective, *, scale: Scale = REFERENCE, ratios: Sequ
     return table.assign(**table[text].fillna(""))
 
 
-def _collapse_metrics(
-    distribution: LabelDistribution, references: Mapping[str, Optimum | ReluOptimum]
-) -> Iterator[dict[str, Any]]:
+def _collapse_metrics(distribution: LabelDistribution, references: Mapping[str, Optimum]) -> Iterator[dict[str, Any]]:
     """NC2-W, NC2-H, NC3 and the angle metric of pairs at each optimum."""
     for reference, found in references.items():
         condensed = collapsed(found.prototypes, distribution)
@@ -300,9 +299,7 @@ def _collapse_metrics(
         yield _metric("angle", reference, "", found, partial(angle_metric, condensed, 2))
 
 
-def _recounted(
-    distribution: LabelDistribution, balanced: Mapping[str, Optimum | ReluOptimum]
-) -> Iterator[dict[str, Any]]:
+def _recounted(distribution: LabelDistribution, balanced: Mapping[str, Optimum]) -> Iterator[dict[str, Any]]:
     """Li's NC3 of the balanced optima, with the samples of each label set counted as `distribution` has them."""
     for reference, found in balanced.items():
         condensed = collapsed(found.prototypes, distribution)
@@ -310,7 +307,7 @@ def _recounted(
 
 
 def _metric(
-    quantity: str, reference: str, variant: str, found: Optimum | ReluOptimum, compute: Callable[[], float]
+    quantity: str, reference: str, variant: str, found: Optimum, compute: Callable[[], float]
 ) -> dict[str, Any]:
     """One metric of an optimum; without a value where that is not certified, or the metric not defined."""
     value, reason = None, ""
@@ -392,7 +389,7 @@ def spectrum_study(
         for index, distribution in enumerate(distributions):
             optimum = solve(distribution, objective)
             gap, certified = _certificate(optimum)
-            margins, _ = margin_laws(optimum.logits, distribution, objective, objective.lam)
+            margins, _ = margin_laws(distribution, objective, logits=optimum.logits, radius=objective.lam)
             critical = None
             if index < critical_members:
                 critical, _, _ = _critical(distribution, objective, _FAMILY_BRACKET)
@@ -407,7 +404,7 @@ def spectrum_study(
                 "margin": _kept(optimum, margins.min()),
                 "lambda_critical": None if critical is None else 0.5 * (critical.low + critical.high),
                 "sigma_min_predictions": _kept(
-                    optimum, prediction_sigma(optimum.probabilities, distribution, objective)[-1]
+                    optimum, prediction_sigma(distribution, objective, probabilities=optimum.probabilities)[-1]
                 ),
                 "relative_gap": gap,
                 "certified": certified,
@@ -510,7 +507,7 @@ def synthetic_study(
                 "rank": _kept(optimum, optimum.rank),
                 "sigma_min_logits": _kept(optimum, optimum.singular_values[scale.classes - 2]),
                 "sigma_min_predictions": _kept(
-                    optimum, prediction_sigma(optimum.probabilities, distribution, own)[-1]
+                    optimum, prediction_sigma(distribution, own, probabilities=optimum.probabilities)[-1]
                 ),
                 "law": np.sqrt(kappa_pool) - lam,
                 "geometry_sigma": None if geometry is None else _kept(optimum, geometry.sigma),
