@@ -31,7 +31,7 @@ def test_points_of_every_quality_agree_on_the_rank(loss, bias):
         objective = Objective("raw", lam, lam, loss=loss, **BIASES[bias])
         best = solve(labels, objective, rtol=1e-13)
         bound = best.lower_bound
-        low, high = rank_interval(labels, objective, best.logits, max(0.0, best.objective - bound))
+        low, high = rank_interval(labels, objective, logits=best.logits, gap=max(0.0, best.objective - bound))
         assert low == best.rank == high
         for size in (1e-9, 1e-6, 1e-3):
             moved = best.logits + size * rng.normal(size=best.logits.shape)
@@ -40,7 +40,7 @@ def test_points_of_every_quality_agree_on_the_rank(loss, bias):
             value = labels.weights @ _losses(moved, labels, objective)
             value += lam * np.linalg.norm(np.sqrt(labels.weights)[:, None] * contrasts, "nuc")
             value += 0.5 * objective.lambda_b * float(best.bias @ best.bias) * objective.use_bias
-            wide = rank_interval(labels, objective, moved, max(0.0, value - bound))
+            wide = rank_interval(labels, objective, logits=moved, gap=max(0.0, value - bound))
             assert wide[0] <= low <= wide[1]
 
 
@@ -59,10 +59,12 @@ def test_near_a_threshold_the_rank_is_an_interval_until_the_gap_is_small():
     collapsed, solved = (solve(labels, objective, rtol=rtol) for rtol in (1e-10, 1e-14))
     assert collapsed.rank == 0
     for optimum in (collapsed, solved):
-        low, high = rank_interval(labels, objective, optimum.logits, max(0.0, optimum.objective - optimum.lower_bound))
+        low, high = rank_interval(
+            labels, objective, logits=optimum.logits, gap=max(0.0, optimum.objective - optimum.lower_bound)
+        )
         assert low <= 1 <= high
     above = Objective("normalised", lam * 1.01, lam * 1.01, use_bias=False)
-    assert rank_interval(labels, above, np.zeros((2, 2)), 0.0) == (0, 0)
+    assert rank_interval(labels, above, logits=np.zeros((2, 2)), gap=0.0) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -76,4 +78,4 @@ def test_near_a_threshold_the_rank_is_an_interval_until_the_gap_is_small():
 def test_other_points_are_refused(logits, gap, message):
     labels = LabelDistribution.from_counts({(0,): 1, (1,): 1}, 2)
     with pytest.raises(InputError, match=message):
-        rank_interval(labels, Objective("normalised", 0.1, 0.1, use_bias=False), logits, gap)
+        rank_interval(labels, Objective("normalised", 0.1, 0.1, use_bias=False), logits=logits, gap=gap)

@@ -14,7 +14,7 @@ _ROUNDING = 8 * np.finfo(np.float64).eps  # of a gap, which is a difference of t
 
 
 def rank_interval(
-    distribution: LabelDistribution, objective: Objective, logits: np.ndarray, gap: float
+    distribution: LabelDistribution, objective: Objective, *, logits: np.ndarray, gap: float
 ) -> tuple[int, int]:
     """The least and the largest rank that the optimum's Z can have, given a point and its gap, theory.md (30).
 
@@ -47,8 +47,8 @@ def rank_interval(
     mean_loss = float(distribution.weights @ losses(logits, objective.targets(distribution), objective.loss))
     gap = check_number("gap", gap, least=0.0) + _ROUNDING * (1 + mean_loss)
     probabilities = predictions(logits, objective.loss)
-    slack = radius(distribution, objective, gap) - objective.lam
-    residuals = np.linalg.svd(residual_matrix(probabilities, distribution, objective), compute_uv=False)
+    slack = radius(distribution, objective, gap=gap) - objective.lam
+    residuals = np.linalg.svd(residual_matrix(distribution, objective, probabilities=probabilities), compute_uv=False)
     highest = int(np.count_nonzero(residuals + slack >= objective.lam * (1 - 1e-12)))
 
     root = np.sqrt(distribution.weights)
