@@ -8,9 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ncpipe.errors import InputError
 from ncpipe.labels import spectrum as module
 from ncpipe.labels.distribution import LabelDistribution, contrast_classes
-from ncpipe.labels.spectrum import kappa_covariance, multiplicity_spectrum, pooled_covariance, pooled_spectrum
+from ncpipe.labels.spectrum import (
+    is_isotropic,
+    isotropic,
+    kappa_covariance,
+    multiplicity_spectrum,
+    pooled_covariance,
+    pooled_spectrum,
+)
 
 REAL = Path(__file__).parents[2] / ".." / "shared" / "data" / "multilabel"
 
@@ -161,9 +169,59 @@ def test_the_contrast_given_for_an_eigenspace_does_not_depend_on_its_basis(seed)
     np.testing.assert_allclose(space @ (space.T @ found), found, atol=1e-12)
 
 
-def test_a_multiplicity_that_does_not_occur_is_refused():
-    with pytest.raises(ValueError, match="those that occur are 1, 2"):
-        multiplicity_spectrum(step_profile(1), 3)
+def test_what_a_spectrum_does_not_know_is_refused():
+    distribution = step_profile(1)
+    for spectrum in (multiplicity_spectrum, kappa_covariance):
+        with pytest.raises(InputError, match="those that occur are 1, 2"):
+            spectrum(distribution, 3)
+    for spectrum in (pooled_spectrum, pooled_covariance):
+        with pytest.raises(InputError, match=r"target: found 'normalized'; did you mean 'normalised'\?"):
+            spectrum(distribution, "normalized")
+        for scales in ({1: 1.0}, {1: 1.0, 2: float("nan")}, {1: 1.0, 2: -1.0}):
+            with pytest.raises(InputError, match="scale of multiplicity 2: found"):
+                spectrum(distribution, "raw", scales=scales)
+    with pytest.raises(InputError, match="scales: found some with centre"):
+        pooled_covariance(distribution, "raw", scales={1: 1.0, 2: 1.0}, centre=True)
+
+
+@pytest.mark.parametrize("classes", [module.DENSE_CLASSES, module.DENSE_CLASSES + 1])
+@pytest.mark.parametrize("kind", ["one pair", "one pair and singles", "all classes", "nearly one pair"])
+def test_covariances_of_no_contrast_are_0_on_both_sides_of_the_switch(classes, kind):
+    """One label set has no covariance, and one with every class no contrast: there is nothing to iterate on."""
+    counts, pair = {(k,): 1.0 for k in range(classes)}, {(0, 1): 1.0}
+    everything = {tuple(range(classes)): 3.0, (0,): 1.0}
+    nearly = {(0, 1): 1e20, (1, 2): 1.0}
+    distribution = LabelDistribution.from_counts(
+        {"one pair": pair, "one pair and singles": counts | pair, "all classes": everything, "nearly one pair": nearly}[
+            kind
+        ],
+        classes,
+    )
+    if kind == "all classes":
+        found = multiplicity_spectrum(distribution, classes)
+        assert (found.kappa, found.kappa_max) == (0, 0)
+        assert np.isnan(found.anisotropy)
+        assert abs(found.weakest.sum()) < 1e-12
+        assert np.linalg.norm(found.weakest) == pytest.approx(1)
+    else:
+        assert kappa_covariance(distribution, 2) == 0
+        assert multiplicity_spectrum(distribution, 2).kappa == 0
+        assert multiplicity_spectrum(distribution, 2).kappa_max == pytest.approx(2 * (1 - 2 / classes), rel=1e-12)
+
+
+@pytest.mark.parametrize("classes", [module.DENSE_CLASSES, module.DENSE_CLASSES + 1])
+def test_scales_of_0_leave_nothing(classes):
+    distribution = LabelDistribution.from_counts({(k,): 1.0 for k in range(classes)}, classes)
+    found = pooled_spectrum(distribution, "raw", scales={1: 0.0})
+    assert (found.kappa, found.kappa_max) == (0, 0)
+
+
+def test_isotropy_forgives_rounding_and_what_has_no_contrast():
+    assert all(map(is_isotropic, (0.0, 1e-10, None, float("nan"))))
+    assert not is_isotropic(1e-8)
+    assert isotropic(step_profile(1))
+    assert not isotropic(step_profile(0.9))
+    assert not isotropic(LabelDistribution.from_counts({(0, 1): 1, (0, 2): 1, (0, 3): 1}, 4))  # δ_2 = 0, K = 2m
 
 
 @settings(max_examples=10, deadline=None)

@@ -42,7 +42,6 @@ _MOST_ENTRIES = 100_000_000  # label sets times classes: 0.8 GB in each of sever
 _LARGEST_DESIGN = 1000  # classes: half a million pairs
 _NAMES_SHOWN = 3
 _SETS_SHOWN = 6
-_ISOTROPIC = 1e-9
 
 
 def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -247,10 +246,11 @@ def _spectrum_table(
 
 def _weakest(spectrum: Spectrum, distribution: LabelDistribution) -> str:
     from ncpipe.labels.distribution import contrast_classes
+    from ncpipe.labels.spectrum import is_isotropic
 
     if spectrum.kappa_max == 0:
         return "no contrast: every class is present"
-    if spectrum.anisotropy <= _ISOTROPIC:
+    if is_isotropic(spectrum.anisotropy):
         return "all contrasts alike"
     return format_contrast(contrast_classes(spectrum.weakest, distribution.class_names), most=_NAMES_SHOWN)
 

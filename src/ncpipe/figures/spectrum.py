@@ -11,9 +11,9 @@ import pandas as pd
 from ncpipe.errors import InputError
 from ncpipe.experiment.setting import Setting
 from ncpipe.figures.style import house_style, legend, looks, panels, save, setting_handles
+from ncpipe.labels.spectrum import is_isotropic
 
 _NAMES_SHOWN = 3
-_ISOTROPIC = 1e-9
 _TICKS = 12
 
 
@@ -59,8 +59,8 @@ def spectrum(
     records = []
     for (dataset, name), (objective, content) in entries.items():
         for label, part in [*((str(p["m"]), p) for p in content["multiplicities"]), ("pooled", content["pooled"])]:
-            isotropic = part["anisotropy"] is None or part["anisotropy"] <= _ISOTROPIC
-            weakest = "all contrasts alike" if isotropic else contrast_name(part["weakest"]["classes"])
+            alike = is_isotropic(part["anisotropy"])
+            weakest = "all contrasts alike" if alike else contrast_name(part["weakest"]["classes"])
             # Of very many classes only the two ends are known: the first, and the last of K - 1.
             values, count = part["eigenvalues"], len(part["weakest"]["contrast"]) - 1
             places = range(1, count + 1) if len(values) == count else (1, count)

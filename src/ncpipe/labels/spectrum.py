@@ -10,9 +10,12 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, eigsh, lobpcg
 
+from ncpipe.errors import InputError, check_number
 from ncpipe.labels.distribution import LabelDistribution, Target, contrast_basis
 
 DENSE_CLASSES = 600  # up to here every eigenvalue is computed; beyond, the two ends, never a dense K x K matrix
+
+ISOTROPIC = 1e-9  # anisotropy, and relative spread of class frequencies, up to which they count as 0
 
 _DEGENERATE = 1e-9  # eigenvalues this close (relative to the largest) to the smallest share its eigenspace
 _KRYLOV_ITERATIONS = 2000
@@ -48,15 +51,36 @@ class Spectrum:
         return 1.0 - self.kappa / self.kappa_max if self.kappa_max > 0 else float("nan")
 
 
+def is_isotropic(anisotropy: float | None) -> bool:
+    """Whether all contrasts are alike: δ = 0 but for rounding, or undefined (None, NaN), as there is no contrast."""
+    return anisotropy is None or not anisotropy > ISOTROPIC
+
+
+def isotropic(distribution: LabelDistribution) -> bool:
+    """Whether C_m ∝ P for every multiplicity present: then tag-wise averaging is exact, theory.md (24).
+
+    With a bias this also needs equal class frequencies, which δ_m = 0 implies unless K = 2m; both are checked.
+    """
+    for m in distribution.multiplicities:
+        if m == distribution.classes:
+            continue
+        frequency = distribution.class_counts(m)
+        if np.ptp(frequency) > ISOTROPIC * frequency.max():
+            return False
+        if not is_isotropic(multiplicity_spectrum(distribution, m).anisotropy):
+            return False
+    return True
+
+
 def multiplicity_spectrum(distribution: LabelDistribution, multiplicity: int) -> Spectrum:
     """Spectrum of C_m = P E[yyᵀ | |S| = m] P, theory.md (2)-(4).
 
     Raises
     ------
-    ValueError
+    InputError
         If no label set has this multiplicity.
     """
-    part = _part(distribution, multiplicity)
+    part = distribution.restrict(multiplicity)
     return _spectrum(part.indicator, part.weights)
 
 
@@ -65,17 +89,23 @@ def kappa_covariance(distribution: LabelDistribution, multiplicity: int) -> floa
 
     Raises
     ------
-    ValueError
+    InputError
         If no label set has this multiplicity.
     """
-    part = _part(distribution, multiplicity)
+    part = distribution.restrict(multiplicity)
     return _spectrum(part.indicator, part.weights, centre=True).kappa
 
 
 def pooled_spectrum(
     distribution: LabelDistribution, target: Target, *, scales: Mapping[int, float] | None = None
 ) -> Spectrum:
-    """Spectrum of C(s) = Σ_m w_m (s_m a_m)² C_m, theory.md (5); C_pool of (6) where no scales s_m are given."""
+    """Spectrum of C(s) = Σ_m w_m (s_m a_m)² C_m, theory.md (5); C_pool of (6) where no scales s_m are given.
+
+    Raises
+    ------
+    InputError
+        If the target is unknown, or a multiplicity that occurs has no scale.
+    """
     return _spectrum(distribution.indicator, _pooled_weights(distribution, target, scales))
 
 
@@ -86,7 +116,15 @@ def pooled_covariance(
     scales: Mapping[int, float] | None = None,
     centre: bool = False,
 ) -> np.ndarray:
-    """Dense C(s) of theory.md (5), shape (K, K); with `centre`, P Cov(t) P instead (needs s = 1)."""
+    """Dense C(s) of theory.md (5), shape (K, K); with `centre`, P Cov(t) P instead.
+
+    Raises
+    ------
+    InputError
+        If the target is unknown, a multiplicity that occurs has no scale, or scales are given with `centre`.
+    """
+    if centre and scales is not None:
+        raise InputError("scales: found some with centre=True; Cov(t) has none")
     weights = _pooled_weights(distribution, target, scales)
     matrix = _project((distribution.indicator.T @ (distribution.indicator * weights[:, None])).toarray())
     if centre:
@@ -96,18 +134,13 @@ def pooled_covariance(
     return matrix
 
 
-def _part(distribution: LabelDistribution, multiplicity: int) -> LabelDistribution:
-    if multiplicity not in distribution.multiplicities:
-        present = ", ".join(map(str, distribution.multiplicities))
-        raise ValueError(f"multiplicity {multiplicity}: no label set has it; those that occur are {present}")
-    return distribution.restrict(multiplicity)
-
-
 def _pooled_weights(distribution: LabelDistribution, target: Target, scales: Mapping[int, float] | None) -> np.ndarray:
     """w_S (s_m a_m)², shape (S,)."""
     multiplicity = distribution.multiplicity
     amplitude = distribution.tau(target) / multiplicity  # a_m
     if scales is not None:
+        for m in distribution.multiplicities:
+            check_number(f"scale of multiplicity {m}", scales.get(m), least=0)
         amplitude = amplitude * np.array([scales[int(m)] for m in multiplicity])
     return distribution.weights * amplitude**2
 
@@ -148,6 +181,15 @@ def _representative(space: np.ndarray) -> np.ndarray:
 
 def _krylov(indicator: sparse.csr_array, weights: np.ndarray, *, centre: bool) -> Spectrum:
     classes = indicator.shape[1]
+    multiplicity = np.diff(indicator.indptr)
+    spread = np.where(multiplicity < classes, weights, 0.0)  # of the label sets that a contrast sees
+    if centre:
+        spread[np.argmax(spread)] = 0.0  # deviations from the heaviest one are what is left
+    if spread.sum() <= np.finfo(float).eps * weights.sum():  # nothing to iterate on: every eigenvalue is 0
+        first = np.full(classes, -1.0 / classes)
+        first[0] += 1.0
+        norm = float(4 * spread @ multiplicity)  # at least that of the operator
+        return Spectrum(0.0, 0.0, np.zeros(2), first / np.linalg.norm(first), norm)
     scaled = sparse.csr_array(indicator * np.sqrt(weights)[:, None])  # A = diag(v)^{1/2} Y
     mean = indicator.T @ weights
 

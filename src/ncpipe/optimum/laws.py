@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 
 from ncpipe.labels.distribution import LabelDistribution, contrast_basis
-from ncpipe.labels.spectrum import multiplicity_spectrum, pooled_spectrum
+from ncpipe.labels.spectrum import isotropic, multiplicity_spectrum, pooled_spectrum
 from ncpipe.objective import terms
 from ncpipe.objective.losses import CURVATURE
 from ncpipe.objective.settings import Objective
 from ncpipe.objective.terms import prediction_sigma, residual_matrix
 from ncpipe.optimum.optimum import Optimum
 from ncpipe.optimum.thresholds import pair_kappa
-
-_ISOTROPIC = 1e-9  # anisotropy and spread of frequencies below which they count as 0
 
 
 @dataclass(frozen=True)
@@ -139,23 +137,6 @@ def residual_sigma(distribution: LabelDistribution, objective: Objective, *, pro
     rows = rows @ contrast_basis(distribution.classes) if objective.loss == "pal" else rows
     sigma = np.linalg.svd(rows, compute_uv=False)
     return np.pad(sigma, (0, max(0, rows.shape[1] - len(sigma)))) / objective.lam
-
-
-def isotropic(distribution: LabelDistribution) -> bool:
-    """Whether C_m ∝ P for every multiplicity present: then tag-wise averaging is exact, theory.md (24).
-
-    With a bias this also needs equal class frequencies, which δ_m = 0 implies unless K = 2m; both are checked.
-    """
-    for m in distribution.multiplicities:
-        if m == distribution.classes:
-            continue
-        frequency = distribution.class_counts(m)
-        if (
-            np.ptp(frequency) > _ISOTROPIC * frequency.max()
-            or multiplicity_spectrum(distribution, m).anisotropy > _ISOTROPIC
-        ):
-            return False
-    return True
 
 
 def laws(distribution: LabelDistribution, objective: Objective, *, optimum: Optimum) -> dict[str, Any]:

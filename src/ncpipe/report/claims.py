@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from ncpipe.experiment.setting import Setting, baseline, settings_from_config
+from ncpipe.labels.spectrum import is_isotropic
 from ncpipe.objective.settings import Objective
 from ncpipe.report.evidence import (
     UNCERTIFIED,
@@ -556,7 +557,7 @@ def _unless_violated(entry: Evidence, slack: np.ndarray) -> Evidence:
 def _isotropic(payload: Mapping[str, Any]) -> bool:
     """Whether C_m is a multiple of the projection at every multiplicity; null (m = K, where C_m = 0) counts."""
     deltas = [entry["anisotropy"] for entry in payload["spectrum"]["multiplicities"]]
-    return all(delta is None or delta <= ROUNDING for delta in deltas)
+    return all(map(is_isotropic, deltas))
 
 
 def _balanced_within(payload: Mapping[str, Any]) -> bool:
