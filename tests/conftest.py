@@ -98,6 +98,7 @@ def theory_payload(setting: dict) -> dict:
     targets = hot / sizes[:, None] @ centre
     pooled = spectrum_of((targets * n[:, None]).T @ targets / n.sum())
     imbalance = 1 - setting.get("ratio", 1.0)
+    nothing = {"weight": [], "bias": [], "prototypes": [], "probabilities": []}  # neither drawn nor judged
     return {
         "distribution": {
             "classes": CLASSES,
@@ -115,12 +116,14 @@ def theory_payload(setting: dict) -> dict:
             "relative_gap": 2e-9,
             "certified": True,
             "rank": CLASSES - 1,
+            **nothing,
         },
         "relu": {
             "objective": 0.506 + 0.1 * imbalance,
             "lower_bound": 0.5059 + 0.1 * imbalance,
             "relative_gap": 2e-4,
             "certified": True,
+            **nothing,
         },
         "bound": {"value": 0.48 + 0.08 * imbalance, "ratio": (0.48 + 0.08 * imbalance) / (0.49 + 0.1 * imbalance)},
         "laws": {
@@ -129,6 +132,7 @@ def theory_payload(setting: dict) -> dict:
                 {"multiplicity": None, "left": 0.28, "right": 0.279, "tightness": 0.996},
             ]
         },
+        "synthesis": [],
         "tagwise": [{"multiplicity": 2, "residual": 0.03 * imbalance, "residual_per_set": 0.02 * imbalance}],
     }
 

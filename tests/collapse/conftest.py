@@ -15,8 +15,10 @@ from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.losses import softmax
 from ncpipe.objective.settings import Objective
 from ncpipe.objective.terms import lower_bound, objective_terms, residual_matrix
+from ncpipe.results.theory_file import theory_content
 from ncpipe.stores.files import write_json
 from ncpipe.stores.zarr import Array, EpochArray, EpochWriter, Store
+from ncpipe.theory.analysis import analyse
 
 OBJECTIVE = {"target": "normalised", "lambda_w": 0.01, "lambda_h": 0.05, "lambda_b": 0.01, "bias": True}
 NAMES = ("ant", "bee", "cat", "doe")
@@ -82,17 +84,7 @@ def _dual_bound(distribution: LabelDistribution, objective: Objective, probabili
 
 def make_theory(distribution: LabelDistribution, entry: dict[str, Any]) -> dict[str, Any]:
     objective = Objective.from_config(entry)
-    payload: dict[str, Any] = {
-        "distribution": {
-            "classes": distribution.classes,
-            "samples": distribution.samples,
-            "unlabelled": distribution.unlabelled,
-            "class_names": list(distribution.class_names),
-            "label_sets": [list(s) for s in distribution.label_sets],
-            "counts": distribution.counts.tolist(),
-        },
-        "objective": {**entry, "lam": objective.lam},
-    }
+    payload = theory_content(analyse(distribution, objective))
     convex_bound = 0.0
     for name, bound, lower in (("optimum", "dual_bound", None), ("relu", "lower_bound", 0.0)):
         value, w, b, h = _optimum(distribution, objective, lower=lower)
@@ -103,6 +95,7 @@ def make_theory(distribution: LabelDistribution, entry: dict[str, Any]) -> dict[
             "objective": value,
             bound: convex_bound,  # (9) is a bound for features >= 0 too, only not a tight one
             "weight": w.tolist(),
+            "certified": True,
             "bias": b.tolist(),
             "prototypes": h.tolist(),
             "logits": (h @ w.T + b).tolist(),

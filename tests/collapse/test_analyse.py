@@ -20,6 +20,7 @@ from ncpipe.geometry.record import QUANTITIES
 from ncpipe.objective.losses import softmax
 from ncpipe.objective.terms import objective_terms, residual_matrix
 from ncpipe.results.tables import METRICS, OPTIMUM, SYNTHESIS, read_table
+from ncpipe.results.theory_file import write_theory_file
 from ncpipe.results.verify import verify_results
 from ncpipe.stores.files import read_json, write_json
 from ncpipe.stores.zarr import Store
@@ -262,7 +263,7 @@ def test_optimum_rows_are_those_of_its_own_prototypes(theory_path, case):
 def test_files_of_the_theory_stage_are_read(case, run_maker, tmp_path):
     """The real thing: relu certified by (9a), which is above the convex bound that the made-up file uses."""
     path = tmp_path / "toy" / "step" / "pal.json"
-    write_json(path, analyse(case.distribution, case.objective))
+    write_theory_file(path, analyse(case.distribution, case.objective))
     analyse_run(run_maker.write(tmp_path / "run", epochs=2), path, tmp_path / "out", LOG)
     gaps = zip(values(tmp_path / "out", "gap"), values(tmp_path / "out", "gap_reference"), strict=True)
     assert all(gap > reference >= 0 for gap, reference in gaps)

@@ -24,6 +24,7 @@ from ncpipe.objective.losses import softmax
 from ncpipe.objective.settings import Objective
 from ncpipe.objective.terms import network_logits, network_terms, objective_terms
 from ncpipe.optimum.optimum import solve
+from ncpipe.results.theory_file import write_theory_file
 from ncpipe.stores.files import write_json
 from ncpipe.stores.zarr import Array, EpochArray, EpochWriter, Store
 from ncpipe.theory.analysis import analyse
@@ -88,9 +89,9 @@ def analysed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     label_set = np.repeat(np.arange(10), NATURAL.counts.astype(int))
     features = np.maximum(np.random.default_rng(0).standard_normal((len(label_set), 6)), 0).astype(np.float32)
     again = np.repeat(np.arange(len(label_set)), REPEATS[label_set])
-    write_json(root / "theory/toy/weighted/pal.json", analyse(WEIGHTED, OBJECTIVE, natural=NATURAL))
-    write_json(root / "theory/toy/repeated/pal.json", analyse(REPEATED, OBJECTIVE))
-    write_json(root / "theory/toy/natural/pal.json", analyse(NATURAL, OBJECTIVE))
+    write_theory_file(root / "theory/toy/weighted/pal.json", analyse(WEIGHTED, OBJECTIVE, natural=NATURAL))
+    write_theory_file(root / "theory/toy/repeated/pal.json", analyse(REPEATED, OBJECTIVE))
+    write_theory_file(root / "theory/toy/natural/pal.json", analyse(NATURAL, OBJECTIVE))
     runs = {
         "weighted": write_run(root / "train/weighted", features, label_set, FACTORS),
         "repeated": write_run(root / "train/repeated", features[again], label_set[again]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import chain, combinations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +27,6 @@ from ncpipe.geometry.record import QUANTITIES, Record
 from ncpipe.objective.losses import softmax
 from ncpipe.objective.settings import Objective
 from ncpipe.objective.terms import network_terms
-from ncpipe.results.theory_file import Reference, Theory
 from ncpipe.train.keep import Keep
 
 ENTRY = {"loss": "pal", "target": "normalised", "lambda_w": 0.01, "lambda_h": 0.05, "lambda_b": 0.01, "bias": True}
@@ -90,12 +90,10 @@ class Both:
         self.moments = MomentCheckpoint(dataset(self.kept), self.samples, self.objective)
         sampled = self.samples["train"].sampled
         shape = (len(sampled.counts), classes)
-        reference = Reference(
-            0.01, 0.02, rng.standard_normal((classes, width)), bias.astype(float),
-            rng.standard_normal((shape[0], width)), softmax(rng.standard_normal(shape)),
-        )  # fmt: skip
-        natural = self.samples["train"].distribution
-        self.theory = Theory(sampled, natural, self.objective, {"convex": reference, "relu": reference}, [], "")
+        reference = SimpleNamespace(bound=0.01, objective=0.02, probabilities=softmax(rng.standard_normal(shape)))
+        self.theory = SimpleNamespace(
+            distribution=sampled, objective=self.objective, references={"convex": reference, "relu": reference}
+        )
 
     def record(self, checkpoint) -> Record:
         record, place, train = Record(), {"epoch": 0}, self.samples["train"]

@@ -20,6 +20,7 @@ from ncpipe.optimum.bound import spectral_bound
 from ncpipe.optimum.optimum import solve
 from ncpipe.optimum.relu import solve_relu
 from ncpipe.optimum.thresholds import minority_collapse, pair_kappa, thresholds, zero_threshold
+from ncpipe.results.theory_file import theory_content
 from ncpipe.theory.analysis import analyse
 
 COUNTS = {(0,): 5, (1,): 2, (2,): 1, (0, 1): 1.5, (1, 2, 3): 1, (3,): 0.5}
@@ -250,7 +251,7 @@ def test_minority_classes_of_different_weights_are_not_exchangeable():
 def test_what_is_not_stated_for_an_objective_is_null_with_the_reason(more, reason):
     objective = Objective(lambda_w=0.05, lambda_h=0.05, lambda_b=0.1, **more)
     assert reason in spectral_bound(DISTRIBUTION, objective).reason
-    theory = analyse(DISTRIBUTION, objective)
+    theory = theory_content(analyse(DISTRIBUTION, objective))
     assert theory["optimum"]["certified"]
     assert theory["bound"]["value"] is None
     assert theory["laws"]["margins"] == []
@@ -260,7 +261,7 @@ def test_what_is_not_stated_for_an_objective_is_null_with_the_reason(more, reaso
 
 def test_a_fixed_classifier_has_optima_and_no_laws():
     objective = make("bce", classifier="etf")
-    theory = analyse(DISTRIBUTION, objective)
+    theory = theory_content(analyse(DISTRIBUTION, objective))
     for part in ("optimum", "relu"):
         assert theory[part]["certified"]
     assert theory["bound"]["value"] is None
@@ -272,7 +273,7 @@ def test_a_fixed_classifier_has_optima_and_no_laws():
 
 
 def test_a_plain_objective_is_described_as_ever():
-    plain = analyse(DISTRIBUTION, make("pal"))
+    plain = theory_content(analyse(DISTRIBUTION, make("pal")))
     assert set(plain["objective"]) == {"target", "lambda_w", "lambda_h", "lambda_b", "bias", "lam"}
     assert "undefined" not in plain["laws"]
     assert "reason" not in plain["thresholds"]
