@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,21 +9,28 @@ from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 
 from ncpipe.labels.distribution import LabelDistribution
-from ncpipe.objective.losses import bce, mse, pal
+from ncpipe.objective.losses import LOSSES as TABLE
+from ncpipe.objective.losses import loss_of
+from ncpipe.objective.names import LOSS_FACTS, LossName
 from ncpipe.objective.settings import Objective
 from ncpipe.optimum import factored, interior
 from ncpipe.optimum.certificates import certify
-from ncpipe.optimum.optimum import minimise, solve
+from ncpipe.optimum.optimum import minimise
 
 COUNTS = {(0,): 5, (1,): 2, (2,): 1, (0, 1): 1.5, (1, 2, 3): 1, (3,): 0.5}
 DISTRIBUTION = LabelDistribution.from_counts(COUNTS, 4)
-WEIGHTS, ADJUSTMENT = np.array([0.5, 1.0, 2.0, 3.0]), np.array([0.3, 0.0, -0.5, -1.0])
+WEIGHTS = np.array([0.5, 1.0, 2.0, 3.0])
+
+
+def over(target, distribution=DISTRIBUTION, **more):
+    return loss_of(distribution, Objective(target, 1.0, 1.0, **more))
+
+
 LOSSES = {
-    "pal": pal(DISTRIBUTION, "normalised"),
-    "weighted": pal(DISTRIBUTION, "raw", class_weights=WEIGHTS),
-    "adjusted": pal(DISTRIBUTION, "normalised", adjustment=ADJUSTMENT),
-    "bce": bce(DISTRIBUTION),
-    "mse": mse(DISTRIBUTION, "normalised"),
+    "pal": over("normalised"),
+    "weighted": over("raw", class_weights=tuple(WEIGHTS)),
+    "bce": over("raw", loss="bce"),
+    "mse": over("normalised", loss="mse"),
 }
 BIASES = [Objective("normalised", 0.1, 0.1, *b) for b in ((0.2, True), (0.0, True), (0.0, False))]
 each_loss = pytest.mark.parametrize("name", LOSSES)
@@ -38,8 +47,6 @@ def loss_by_cvxpy(name, logits):
         return cp.sum(cp.multiply(w[:, None], cp.square(logits - t))) / 2
     if name == "weighted":
         t = t * WEIGHTS
-    if name == "adjusted":
-        logits = logits + np.ones((len(w), 1)) @ ADJUSTMENT[None]
     return cp.sum(cp.multiply(w * t.sum(axis=1), cp.log_sum_exp(logits, axis=1))) - cp.sum(
         cp.multiply(w[:, None] * t, logits)
     )
@@ -110,31 +117,26 @@ def test_the_squared_error_without_bias_is_singular_value_thresholding():
     root = np.sqrt(DISTRIBUTION.weights)[:, None]
     left, values, right = np.linalg.svd(root * DISTRIBUTION.targets("normalised"), full_matrices=False)
     expected = (left * np.maximum(values - 0.2, 0)) @ right / root
-    found = minimise(mse(DISTRIBUTION, "normalised"), DISTRIBUTION.weights, objective, rtol=1e-12)
+    found = minimise(LOSSES["mse"], DISTRIBUTION.weights, objective, rtol=1e-12)
     np.testing.assert_allclose(found.contrasts, expected, atol=1e-5)
 
 
-def test_unit_class_weights_and_no_adjustment_change_nothing():
-    objective = Objective("raw", 0.1, 0.1, 0.1)
-    plain = solve(DISTRIBUTION, objective)
-    loss = pal(DISTRIBUTION, "raw", class_weights=np.ones(4), adjustment=np.zeros(4))
-    assert minimise(loss, DISTRIBUTION.weights, objective, rtol=1e-10).value == pytest.approx(plain.objective)
+def test_unit_class_weights_change_nothing():
+    plain, unit = over("raw"), over("raw", class_weights=(1.0,) * 4)
+    logits = np.random.default_rng(0).standard_normal((6, 4))
+    np.testing.assert_array_equal(plain.gradient(logits), unit.gradient(logits))
 
 
-def test_a_free_bias_takes_up_any_adjustment():
-    free = BIASES[1]
-    expected = minimise(LOSSES["pal"], DISTRIBUTION.weights, free, rtol=1e-11)
-    found = minimise(LOSSES["adjusted"], DISTRIBUTION.weights, free, rtol=1e-11)
-    assert found.value == pytest.approx(expected.value, rel=1e-10)
+def test_every_loss_has_its_facts_its_functions_and_its_branch_in_torch():
+    from ncpipe.train.objective import BATCH_LOSSES
+
+    names = set(get_args(LossName))
+    assert set(LOSS_FACTS) == set(TABLE) == set(BATCH_LOSSES) == names
+    for name in names:
+        assert over(LOSS_FACTS[name].targets[-1], loss=name).shift_invariant == LOSS_FACTS[name].contrasts_only
 
 
 def test_an_infimum_that_no_free_bias_attains_is_not_called_certified():
     never = LabelDistribution.from_counts({(0,): 1, (1,): 1}, 3)  # BCE drives the bias of class 2 to -inf
-    found = minimise(bce(never), never.weights, BIASES[1], rtol=1e-10)
+    found = minimise(over("raw", never, loss="bce"), never.weights, BIASES[1], rtol=1e-10)
     assert found.certificate.bound <= found.value
-
-
-@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan])
-def test_class_weights_must_be_positive(bad):
-    with pytest.raises(ValueError, match="class weights must be > 0"):
-        pal(DISTRIBUTION, "raw", class_weights=np.array([1, 1, bad, 1]))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize, minimize_scalar
 
 from ncpipe.labels.distribution import LabelDistribution
-from ncpipe.objective.losses import pal, softmax
+from ncpipe.objective.losses import loss_of, softmax
 from ncpipe.objective.settings import Objective
 from ncpipe.objective.terms import lower_bound
 from ncpipe.optimum.certificates import best_bias, dual_value, polar, shrink, spectral_norm
@@ -34,7 +34,7 @@ def test_shrinking_any_prediction_gives_a_valid_bound_and_the_best_of_its_ray(se
     rng = np.random.default_rng(seed)
     distribution = step_profile(0.3)
     objective = Objective(target, 10**log_lam, 10**log_lam, mode[1], mode[0])
-    loss, weights = pal(distribution, target), distribution.weights
+    loss, weights = loss_of(distribution, Objective(target, 1.0, 1.0)), distribution.weights
     logits = 10**log_size * rng.standard_normal((len(weights), 6))
     if objective.bias_mode == "free":
         logits = logits + best_bias(logits, np.zeros(6), loss, weights, lambda_b=0.0)
@@ -59,7 +59,7 @@ def test_shrinking_any_prediction_gives_a_valid_bound_and_the_best_of_its_ray(se
 def test_the_polar_certificate_closes_the_gap_of_a_rough_solution(ratio, mode):
     distribution = step_profile(ratio)
     objective = Objective("normalised", 0.05, 0.05, *mode[::-1])
-    loss, weights = pal(distribution, "normalised"), distribution.weights
+    loss, weights = loss_of(distribution, Objective("normalised", 1.0, 1.0)), distribution.weights
     optimum = solve(distribution, objective, rtol=1e-13)
     root = np.sqrt(weights)[:, None]
     rng = np.random.default_rng(0)
@@ -79,7 +79,7 @@ def test_the_polar_certificate_closes_the_gap_of_a_rough_solution(ratio, mode):
 def test_a_polar_point_outside_the_box_is_pulled_back_inside():
     distribution = LabelDistribution.from_counts({(0,): 1000, (1,): 1, (2,): 1}, 3)
     objective = Objective("normalised", 0.3, 0.3, use_bias=False)
-    loss, weights = pal(distribution, "normalised"), distribution.weights
+    loss, weights = loss_of(distribution, Objective("normalised", 1.0, 1.0)), distribution.weights
     contrasts = np.array([[2.0, -1, -1], [-5, 5, 0], [-5, 0, 5]])
     left, _, right = np.linalg.svd(np.sqrt(weights)[:, None] * contrasts, full_matrices=False)
     gradient = loss.gradient(contrasts)
@@ -93,7 +93,7 @@ def test_a_polar_point_outside_the_box_is_pulled_back_inside():
 @pytest.mark.parametrize("lambda_b", [0.0, 0.1])
 def test_the_best_bias_is_where_a_general_minimiser_finds_it(lambda_b):
     distribution = step_profile(0.2, classes=4)
-    loss, weights = pal(distribution, "raw"), distribution.weights
+    loss, weights = loss_of(distribution, Objective("raw", 1.0, 1.0)), distribution.weights
     contrasts = 3 * np.random.default_rng(0).standard_normal((len(weights), 4))
     found = best_bias(contrasts, np.zeros(4), loss, weights, lambda_b=lambda_b)
     np.testing.assert_allclose(weights @ loss.gradient(contrasts + found) + lambda_b * found, 0, atol=1e-14)
@@ -103,7 +103,8 @@ def test_the_best_bias_is_where_a_general_minimiser_finds_it(lambda_b):
 
 def test_a_bias_far_from_its_start_is_found():
     distribution = LabelDistribution.from_counts({(0,): 1e9, (1,): 1}, 2)
-    found = best_bias(np.zeros((2, 2)), np.zeros(2), pal(distribution, "normalised"), distribution.weights, lambda_b=0)
+    loss = loss_of(distribution, Objective("normalised", 1.0, 1.0))
+    found = best_bias(np.zeros((2, 2)), np.zeros(2), loss, distribution.weights, lambda_b=0)
     np.testing.assert_allclose(softmax(found), distribution.weights, rtol=1e-7)
 
 

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 from ncpipe.geometry.synthesis import tagwise_residuals
 from ncpipe.labels.distribution import LabelDistribution
-from ncpipe.objective.losses import pal_losses, softmax
+from ncpipe.objective.losses import losses, softmax
 from ncpipe.objective.settings import Objective
 from ncpipe.objective.terms import objective_terms, prediction_sigma, radius
 from ncpipe.optimum.laws import (
@@ -182,7 +182,7 @@ def test_missing_width_shows_in_the_residual_spectrum(width, above):
         v, g = x[: 10 * width].reshape(10, width), x[10 * width :].reshape(count, width)
         logits = g @ v.T / root
         residual = root * (softmax(logits) - targets)
-        total = weights @ pal_losses(logits, targets) + objective.lam / 2 * (x @ x)
+        total = weights @ losses(logits, targets, "pal") + objective.lam / 2 * (x @ x)
         return total, np.concatenate([
             (residual.T @ g + objective.lam * v).ravel(),
             (residual @ v + objective.lam * g).ravel(),

@@ -64,12 +64,12 @@ def _analyse_epoch(run: OpenRun, theory: Theory, record: Record, epoch: int) -> 
         at, condensed = {**place, "split": split}, checkpoint.condensed(split)
         geometry_metrics(record, at, condensed, weight, checkpoint.bias)
         record.keep("error", at, checkpoint.scalar(f"error_{split}"))
-        if run.objective.loss == "pal":
+        if run.objective.facts.one_distribution:
             record.keep("score", at, checkpoint.scalar(f"score_{split}"))
         else:
             record.lack("score", at, no_distribution(run.objective))
         prototypes[split] = condensed.prototypes
-    each = checkpoint.predictions if run.objective.loss == "pal" else None
+    each = checkpoint.predictions if run.objective.facts.one_distribution else None
     predictions = Predictions(each, train.label_set, train.factors)
     optimality_metrics(record, place, terms, predictions, theory, run.reference)
     residuals = spectral_metrics(record, place, checkpoint.mean_predictions, terms.total, theory, run.reference)

@@ -64,6 +64,6 @@ def _analyse_reference(record: Record, theory: Theory, name: ReferenceName) -> N
         prototypes=optimum.prototypes,
     )
     probabilities = predictions(optimum.prototypes @ optimum.weight.T + optimum.bias, theory.objective.loss)
-    each = probabilities if theory.objective.loss == "pal" else None
+    each = probabilities if theory.objective.facts.one_distribution else None
     optimality_metrics(record, place, terms, Predictions(each, everyone), theory, name)
     spectral_metrics(record, place, probabilities, terms.total, theory, name)

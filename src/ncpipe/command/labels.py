@@ -26,6 +26,7 @@ from ncpipe.command.terminal import (
 )
 from ncpipe.errors import InputError
 from ncpipe.labels.names import label_set_name
+from ncpipe.objective.names import BIAS_MODES, CLASSIFIERS, DEFAULT_LOSS, LOSS_FACTS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,12 +68,17 @@ def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     add, positive = optimum.add_argument, number(above=0)
     add("--lambda-w", type=positive, required=True, metavar="X", help="penalty on the classifier, > 0 (required)")
     add("--lambda-h", type=positive, required=True, metavar="X", help="of the features, per sample, > 0 (required)")
-    modes = ("none", "penalised", "free")
-    add("--bias", choices=modes, default="none", metavar="MODE", help="none, penalised or free (default: none)")
+    add("--bias", choices=BIAS_MODES, default="none", metavar="MODE", help="none, penalised or free (default: none)")
     add("--lambda-b", type=positive, metavar="X", help="penalty on the bias, > 0, for --bias penalised")
     _add_target(optimum)
-    losses, kinds = ("pal", "bce", "mse"), ("learned", "etf")
-    add("--loss", choices=losses, default="pal", metavar="NAME", help="pal, bce (with --raw) or mse (default: pal)")
+    losses, kinds = tuple(LOSS_FACTS), CLASSIFIERS
+    add(
+        "--loss",
+        choices=losses,
+        default=DEFAULT_LOSS,
+        metavar="NAME",
+        help="pal, bce (with --raw) or mse (default: pal)",
+    )
     add("--class-weights", type=_class_weights, metavar="C", help="of pal: balanced, or one number a class: 1,2.5,...")
     add("--classifier", choices=kinds, default="learned", metavar="KIND", help="learned or etf, a fixed simplex ETF")
     add("--relu", action="store_true", help="features h >= 0, as after a ReLU (9a)")
@@ -318,9 +324,10 @@ def _objective(options: argparse.Namespace) -> Objective:
         raise InputError("--lambda-b: missing; --bias penalised needs it, allowed: a number > 0")
     if not penalised and options.lambda_b is not None:
         raise InputError(f"--lambda-b: found with --bias {options.bias}; allowed with --bias penalised only")
-    if options.loss == "bce" and options.target != "raw":
-        raise InputError("--loss: found bce; it takes the labels as they are, allowed with --raw")
-    if options.loss != "pal" and options.class_weights is not None:
+    facts = LOSS_FACTS[options.loss]
+    if options.target not in facts.targets:
+        raise InputError(f"--loss: found {options.loss}; it takes the labels as they are, allowed with --raw")
+    if not facts.class_weights and options.class_weights is not None:
         raise InputError(f"--class-weights: found with --loss {options.loss}; allowed with --loss pal only")
     return Objective(
         target=options.target,
@@ -376,7 +383,7 @@ def _optimum_table(
         ["relative gap", f"{payload['relative_gap']:.2g}", f"{verdict}, {rtol:g} asked for"],
     ]
     if payload["rank"] is not None:
-        most = distribution.classes - (objective.loss == "pal" or objective.classifier == "etf")
+        most = distribution.classes - (objective.facts.contrasts_only or objective.classifier == "etf")
         rows.append(["rank", str(payload["rank"]), f"of {most}"])
         rows.append(["iterations", str(payload["iterations"]), ""])
     rows.append(["seconds", f"{payload['seconds']:.2f}", ""])
@@ -395,7 +402,7 @@ def _margin_table(
     margin, least = margins
     mass = (probabilities * distribution.multi_hot()).sum(axis=1)
     title = "probability of its classes"
-    if objective.loss != "pal":
+    if not objective.facts.one_distribution:
         mass, title = mass / distribution.multiplicity, "mean prediction of its classes"
     rows = [["label set", "samples", "smallest margin", "at least (21)", title]]
     for s in np.argsort(margin, kind="stable")[:_SETS_SHOWN]:

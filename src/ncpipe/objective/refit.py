@@ -66,8 +66,8 @@ def refit_classifier(
     features = features.astype(np.float64)
     weight, bias = weight.astype(np.float64), bias.astype(np.float64)
     targets, rows = objective.target_rows(multi_hot)[label_set], factors
-    if factors is not None and objective.loss == "pal":
-        targets, rows = targets * factors[:, None], None  # the loss is linear in its target
+    if factors is not None and objective.facts.linear:
+        targets, rows = targets * factors[:, None], None
     best_weight, best_bias, slack = _minimise(weight, bias, features, targets, rows, objective, iterations)
 
     def value(w: np.ndarray, b: np.ndarray) -> float:

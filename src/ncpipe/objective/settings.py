@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ncpipe.labels.distribution import LabelDistribution, Target
-
-BiasMode = Literal["none", "penalised", "free"]
-LossName = Literal["pal", "bce", "mse"]
-Classifier = Literal["learned", "etf"]
+from ncpipe.objective.names import (
+    DEFAULT_CLASSIFIER,
+    DEFAULT_LOSS,
+    LOSS_FACTS,
+    BiasMode,
+    Classifier,
+    LossFacts,
+    LossName,
+)
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,14 @@ class Objective:
     lambda_h: float
     lambda_b: float = 0.0
     use_bias: bool = True
-    loss: LossName = "pal"
+    loss: LossName = DEFAULT_LOSS
     class_weights: tuple[float, ...] | None = None
-    classifier: Classifier = "learned"
+    classifier: Classifier = DEFAULT_CLASSIFIER
+
+    @property
+    def facts(self) -> LossFacts:
+        """What is plain of its loss."""
+        return LOSS_FACTS[self.loss]
 
     @property
     def lam(self) -> float:
@@ -65,15 +75,15 @@ class Objective:
     @property
     def variant(self) -> str:
         """What sets the objective apart from unweighted pick-all-labels with a learned classifier; "" if nothing."""
-        parts = [] if self.loss == "pal" else [f"loss {self.loss}"]
+        parts = [] if self.loss == DEFAULT_LOSS else [f"loss {self.loss}"]
         parts += [] if self.class_weights is None else ["class weights"]
-        parts += [] if self.classifier == "learned" else ["a fixed classifier"]
+        parts += [] if self.classifier == DEFAULT_CLASSIFIER else ["a fixed classifier"]
         return " and ".join(parts)
 
     @property
     def least_width(self) -> str:
         """Feature width from which on (7) equals (8): "K - 1" where the loss sees contrasts only, else "K"."""
-        return "K - 1" if self.loss == "pal" and self.classifier == "learned" else "K"
+        return "K - 1" if self.facts.contrasts_only and self.classifier == "learned" else "K"
 
     @classmethod
     def from_config(cls, entry: dict[str, Any]) -> Objective:
@@ -85,9 +95,9 @@ class Objective:
             lambda_h=float(entry["lambda_h"]),
             lambda_b=float(entry["lambda_b"]),
             use_bias=bool(entry["bias"]),
-            loss=entry.get("loss", "pal"),
+            loss=entry.get("loss", DEFAULT_LOSS),
             class_weights=None if weights is None else tuple(map(float, weights)),
-            classifier=entry.get("classifier", "learned"),
+            classifier=entry.get("classifier", DEFAULT_CLASSIFIER),
         )
 
     def as_entry(self) -> dict[str, Any]:
@@ -99,9 +109,9 @@ class Objective:
             "lambda_b": self.lambda_b,
             "bias": self.use_bias,
         }
-        entry |= {} if self.loss == "pal" else {"loss": self.loss}
+        entry |= {} if self.loss == DEFAULT_LOSS else {"loss": self.loss}
         entry |= {} if self.class_weights is None else {"class_weights": list(self.class_weights)}
-        return entry | ({} if self.classifier == "learned" else {"classifier": self.classifier})
+        return entry | ({} if self.classifier == DEFAULT_CLASSIFIER else {"classifier": self.classifier})
 
     def target_rows(self, multi_hot: np.ndarray) -> np.ndarray:
         """t_S of multi-hot rows, shape (S, K): of the objective's target, times its class weights."""
@@ -115,7 +125,7 @@ class Objective:
 
     def amplitude(self, distribution: LabelDistribution) -> np.ndarray:
         """s_S of the gradient s_S p_S − t_S, shape (S,): τ_S = 1ᵀt_S for pick-all-labels, 1 for the others."""
-        if self.loss != "pal":
+        if not self.facts.linear:
             return np.ones(len(distribution.counts))
         if self.class_weights is None:
             return distribution.tau(self.target)

@@ -8,11 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ncpipe.labels.distribution import LabelDistribution, contrast_basis
-from ncpipe.objective.losses import (
-    CURVATURE,
-    _dual_values,
-    losses,
-)
+from ncpipe.objective.losses import LOSSES, losses
 from ncpipe.objective.settings import Objective
 
 # Feasibility of a dual point is asked for up to this relative rounding; it moves the bound by no more.
@@ -170,15 +166,15 @@ def lower_bound(distribution: LabelDistribution, objective: Objective, *, dual_p
     ValueError
         If the point is infeasible by more than rounding, so that (9) would not be a bound.
     """
-    weights, amplitude = distribution.weights, objective.amplitude(distribution)
+    weights, amplitude, loss = distribution.weights, objective.amplitude(distribution), LOSSES[objective.loss]
     residuals = residual_matrix(distribution, objective, probabilities=dual_point)
     norm = float(np.linalg.norm(residuals, 2))
     # The second part is the rounding of u itself, which matters for tiny λ only.
-    largest = float(amplitude.max()) if objective.loss != "mse" else max(1.0, float(np.abs(dual_point).max()))
+    largest = float(amplitude.max()) if loss.bounded else max(1.0, float(np.abs(dual_point).max()))
     rounding = _ROUNDING * objective.lam + 8 * np.finfo(float).eps * np.sqrt(distribution.classes) * largest
     if norm > objective.lam + rounding:
         raise ValueError(f"infeasible dual point: residual norm {norm:.17g} > lambda {objective.lam:.17g}")
-    value = float(weights @ _dual_values(dual_point, objective.targets(distribution), amplitude, objective.loss))
+    value = float(weights @ loss.dual_values(dual_point, objective.targets(distribution), amplitude))
     if objective.bias_mode == "none":
         return value
     imbalance = np.sqrt(weights) @ residuals  # Σ_S w_S (s_S u_S − t_S), shape (K,)
@@ -192,7 +188,7 @@ def lower_bound(distribution: LabelDistribution, objective: Objective, *, dual_p
 def radius(distribution: LabelDistribution, objective: Objective, *, gap: float, nonnegative: bool = False) -> float:
     """Bound on ‖R‖₂ at a point with this gap: λ + √(2 L s_max ε), with √2 λ for features h >= 0 (theory.md (20)).
 
-    L is the `CURVATURE` of the loss: λ + √(τ_max ε) for pick-all-labels.
+    L is the curvature of the loss: λ + √(τ_max ε) for pick-all-labels.
 
     Parameters
     ----------
@@ -204,7 +200,7 @@ def radius(distribution: LabelDistribution, objective: Objective, *, gap: float,
         Whether features are >= 0.
     """
     lam = objective.lam * (np.sqrt(2.0) if nonnegative else 1.0)
-    steepest = 2 * CURVATURE[objective.loss] * objective.amplitude(distribution).max()
+    steepest = 2 * LOSSES[objective.loss].curvature * objective.amplitude(distribution).max()
     return float(lam + np.sqrt(steepest * max(gap, 0.0)))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from ncpipe.labels.distribution import LabelDistribution, contrast_basis
 from ncpipe.labels.spectrum import isotropic, multiplicity_spectrum, pooled_spectrum
 from ncpipe.objective import terms
-from ncpipe.objective.losses import CURVATURE
+from ncpipe.objective.losses import LOSSES
 from ncpipe.objective.settings import Objective
 from ncpipe.objective.terms import prediction_sigma, residual_matrix
 from ncpipe.optimum.optimum import Optimum
@@ -124,7 +124,9 @@ def pair_laws(
     scaled = (np.sqrt(distribution.weights) * objective.amplitude(distribution))[:, None] * logits
     own = (scaled**2).sum(axis=0)
     squared = np.maximum(own[:, None] + own[None, :] - 2 * scaled.T @ scaled, 0.0)
-    return np.sqrt(squared / 2), (np.sqrt(pair_kappa(distribution, objective)) - radius) / CURVATURE[objective.loss]
+    return np.sqrt(squared / 2), (np.sqrt(pair_kappa(distribution, objective)) - radius) / LOSSES[
+        objective.loss
+    ].curvature
 
 
 def residual_sigma(distribution: LabelDistribution, objective: Objective, *, probabilities: np.ndarray) -> np.ndarray:
@@ -134,7 +136,7 @@ def residual_sigma(distribution: LabelDistribution, objective: Objective, *, pro
     the point is stationary but not optimal.
     """
     rows = residual_matrix(distribution, objective, probabilities=probabilities)
-    rows = rows @ contrast_basis(distribution.classes) if objective.loss == "pal" else rows
+    rows = rows @ contrast_basis(distribution.classes) if objective.facts.contrasts_only else rows
     sigma = np.linalg.svd(rows, compute_uv=False)
     return np.pad(sigma, (0, max(0, rows.shape[1] - len(sigma)))) / objective.lam
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ncpipe.labels.distribution import LabelDistribution
-from ncpipe.objective.losses import Loss, loss_of, predictions
+from ncpipe.objective.losses import LOSSES, Loss, loss_of, predictions
 from ncpipe.objective.settings import Objective
 from ncpipe.objective.terms import collapsed_terms, lower_bound
 from ncpipe.optimum import factored, interior
@@ -157,7 +157,7 @@ def solve(
 
 def classes_seen(distribution: LabelDistribution, objective: Objective) -> np.ndarray:
     """Classes whose logits have a minimum, bool (K,): all, but for a free bias that sends unseen ones to -inf."""
-    if objective.bias_mode != "free" or objective.loss == "mse":
+    if objective.bias_mode != "free" or not LOSSES[objective.loss].bounded:
         return np.ones(distribution.classes, dtype=bool)
     return distribution.class_counts() > 0
 
@@ -177,9 +177,7 @@ def restrict(
 def dual_point_of(gradient: np.ndarray, distribution: LabelDistribution, objective: Objective) -> np.ndarray:
     """The u_S whose residual s_S u_S - t_S is the gradient, shape (S, K), within the range of predictions."""
     point = (gradient + objective.targets(distribution)) / objective.amplitude(distribution)[:, None]
-    if objective.loss == "pal":
-        return np.maximum(point, 0.0)
-    return np.clip(point, 0.0, 1.0) if objective.loss == "bce" else point
+    return LOSSES[objective.loss].into_range(point)
 
 
 def solve_fixed_classifier(

@@ -6,7 +6,7 @@ import numpy as np
 
 from ncpipe.errors import check_array, check_number
 from ncpipe.labels.distribution import LabelDistribution
-from ncpipe.objective.losses import losses, predictions
+from ncpipe.objective.losses import LOSSES, losses, predictions
 from ncpipe.objective.settings import Objective
 from ncpipe.objective.terms import radius, residual_matrix
 
@@ -52,7 +52,7 @@ def rank_interval(
     highest = int(np.count_nonzero(residuals + slack >= objective.lam * (1 - 1e-12)))
 
     root = np.sqrt(distribution.weights)
-    rows = logits - logits.mean(axis=1, keepdims=True) if objective.loss == "pal" else logits
+    rows = logits - logits.mean(axis=1, keepdims=True) if objective.facts.contrasts_only else logits
     weighted = root[:, None] * rows
     if objective.use_bias:
         weighted = weighted - np.outer(root, root @ weighted)
@@ -66,13 +66,7 @@ def _logit_distances(
 ) -> np.ndarray:
     """How far each logit can be from the optimum's, (S, K), up to a constant per row where only contrasts count."""
     share = gap / distribution.weights[:, None]  # of the gap that one label set can account for, (S, 1)
-    if objective.loss == "mse":
-        return np.sqrt(2 * share / distribution.classes) * np.ones_like(probabilities)
+    amplitude = objective.amplitude(distribution)[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
-        if objective.loss == "pal":
-            change = np.sqrt(2 * share / objective.amplitude(distribution)[:, None]) / 2
-            distances = -np.log1p(-change / probabilities)
-        else:
-            change = np.sqrt(share / 2)
-            distances = -np.log1p(-change / probabilities) - np.log1p(-change / (1 - probabilities))
+        distances = LOSSES[objective.loss].logit_distances(probabilities, share, amplitude)
     return np.where(np.isfinite(distances), distances, np.inf)

@@ -9,15 +9,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import logit
 
 from ncpipe.labels.distribution import LabelDistribution
-from ncpipe.objective.losses import loss_of, predictions, softmax
+from ncpipe.objective.losses import LOSSES, loss_of
 from ncpipe.objective.settings import Objective
 from ncpipe.optimum.certificates import best_bias
 
 _EQUAL = 1e-9  # relative difference below which counts are equal
-_NEWTON = 100
 
 
 def pair_kappa(distribution: LabelDistribution, objective: Objective) -> np.ndarray:
@@ -60,61 +58,26 @@ def zero_threshold(distribution: LabelDistribution, objective: Objective) -> Zer
     the covariance of t with a free bias and normalised targets.
     """
     targets, tau = objective.targets(distribution), objective.amplitude(distribution)
-    weights = distribution.weights
+    kind, weights = LOSSES[objective.loss], distribution.weights
     mean_target, mean_tau = weights @ targets, float(weights @ tau)
     if objective.bias_mode == "none":
         bias = np.zeros(distribution.classes)
-        prior = predictions(bias, objective.loss)
+        prior = kind.predictions(bias)
     elif objective.bias_mode == "free":
         prior = mean_target / mean_tau
-        bias = _link(prior, objective)
-    elif objective.loss == "pal":
-        bias = _penalised_bias(mean_target, mean_tau, objective.lambda_b)
-        prior = softmax(bias)
+        bias = kind.link(prior)
+    elif kind.pooled_bias is not None:
+        bias = kind.pooled_bias(mean_target, mean_tau, objective.lambda_b)
+        prior = kind.predictions(bias)
     else:
         loss = loss_of(distribution, objective)
         bias = best_bias(
             np.zeros_like(targets), np.zeros(distribution.classes), loss, weights, lambda_b=objective.lambda_b
         )
-        prior = predictions(bias, objective.loss)
+        prior = kind.predictions(bias)
     residuals = np.sqrt(weights)[:, None] * (tau[:, None] * prior - targets)  # (S, K)
     threshold = float(np.linalg.norm(residuals, 2) ** 2)
     return ZeroThreshold(threshold, objective.lam**2 >= threshold, bias)
-
-
-def _link(prior: np.ndarray, objective: Objective) -> np.ndarray:
-    """The bias whose predictions are `prior`, shape (K,)."""
-    if objective.loss == "mse":
-        return prior
-    if objective.loss == "bce":
-        return logit(prior)
-    bias = np.log(prior, out=np.full_like(prior, -np.inf), where=prior > 0)
-    return bias - bias[prior > 0].mean()
-
-
-def _penalised_bias(mean_target: np.ndarray, mean_tau: float, lambda_b: float) -> np.ndarray:
-    """Minimise E[τ] logsumexp(b) − E[t]ᵀb + (λ_b/2)‖b‖² by damped Newton."""
-    classes = len(mean_target)
-    bias = np.zeros(classes)
-
-    def value(b: np.ndarray) -> float:
-        peak = b.max()
-        logsumexp = peak + np.log(np.exp(b - peak).sum())
-        return float(mean_tau * logsumexp - mean_target @ b + 0.5 * lambda_b * (b @ b))
-
-    for _ in range(_NEWTON):
-        p = softmax(bias)
-        slope = mean_tau * p - mean_target + lambda_b * bias
-        curvature = mean_tau * (np.diag(p) - np.outer(p, p)) + lambda_b * np.eye(classes)
-        step = -np.linalg.solve(curvature, slope)
-        decrease = -float(slope @ step)
-        size = 1.0
-        while value(bias + size * step) > value(bias) - 0.25 * size * decrease and size * decrease > 1e-15:
-            size /= 2
-        bias = bias + size * step
-        if decrease < 1e-28:
-            break
-    return bias
 
 
 @dataclass(frozen=True)

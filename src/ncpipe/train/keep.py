@@ -76,7 +76,7 @@ class Keep:
                 "refit_gain": array((), "what it gains over the network's own"),
                 "refit_slack": array((), "certified inexactness of that"),
             }
-        if split == "train" and self.objective.loss == "pal":  # for the total variation, which other losses have not
+        if split == "train" and self.objective.facts.one_distribution:  # for the total variation
             arrays["predictions_train"] = array(("train_sample", "class"), "predictions in 65535ths", "uint16")
         return arrays
 
@@ -99,7 +99,7 @@ class Keep:
             }
         weight, bias, features = (checkpoint[n] for n in ("classifier_weight", "classifier_bias", "features_train"))
         probabilities = predictions(network_logits(weight, bias, features), self.objective.loss)
-        if self.objective.loss == "pal":
+        if self.objective.facts.one_distribution:
             kept["predictions_train"] = pack_predictions(probabilities)
         kept["prediction_means_train"] = group_means(probabilities, groups(self.label_set["train"], sets))
         return kept | self._refit(weight, bias, features, last=epoch == self.last)

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from ncpipe.objective.settings import LossName
+from ncpipe.objective.names import DEFAULT_LOSS, LossName
+
+
+def _pal(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    # The loss is linear in its target, so that weights enter there.
+    return cross_entropy(logits, targets if weights is None else targets * weights[:, None])
+
+
+def _bce(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    each = binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
+    return (each if weights is None else each * weights).mean()
+
+
+def _mse(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    each = 0.5 * (logits - targets).square().sum(1)
+    return (each if weights is None else each * weights).mean()
+
+
+# The mean of each loss of `ncpipe.objective.losses.LOSSES` over a batch, of logits, targets (B, K) and weights (B,).
+BATCH_LOSSES: Mapping[LossName, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
+    "pal": _pal,
+    "bce": _bce,
+    "mse": _mse,
+}
 
 
 def batch_loss(
@@ -15,7 +40,7 @@ def batch_loss(
     targets: Tensor,
     lambda_h: float,
     weights: Tensor | None = None,
-    loss: LossName = "pal",
+    loss: LossName = DEFAULT_LOSS,
 ) -> Tensor:
     """Mean loss plus the per-sample feature penalty, theory.md (7) without its parameter penalties.
 
@@ -44,14 +69,7 @@ def _mean_terms(
     if weights is not None:
         weights = weights.to(logits.dtype)
         squares = squares * weights
-    if loss == "pal":
-        targets = targets if weights is None else targets * weights[:, None]  # the loss is linear in its target
-        return cross_entropy(logits, targets), squares.mean()
-    if loss == "bce":
-        each = binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
-    else:
-        each = 0.5 * (logits - targets).square().sum(1)
-    return (each if weights is None else each * weights).mean(), squares.mean()
+    return BATCH_LOSSES[loss](logits, targets, weights), squares.mean()
 
 
 def objective_terms(
@@ -64,7 +82,7 @@ def objective_terms(
     lambda_h: float,
     lambda_b: float,
     weights: Tensor | None = None,
-    loss: LossName = "pal",
+    loss: LossName = DEFAULT_LOSS,
 ) -> dict[str, float]:
     """Each term of theory.md (7) in float64: ``loss``, ``classifier``, ``feature``, ``bias``.
 
