@@ -13,15 +13,21 @@ from scipy import stats
 from ncpipe.errors import InputError
 from ncpipe.experiment.plan import STUDIES
 from ncpipe.experiment.setting import settings_from_config
-from ncpipe.figures import imbalance as imbalance_figures
-from ncpipe.figures import studies
-from ncpipe.figures.draw import FIGURES, draw
-from ncpipe.figures.dynamics import dynamics, final_bars
+from ncpipe.figures.bookkeeping import bookkeeping
+from ncpipe.figures.catalogue import FIGURES, figure_stems
+from ncpipe.figures.draw import FUNCTIONS, draw
+from ncpipe.figures.dynamics import dynamics
+from ncpipe.figures.exponents import exponents
+from ncpipe.figures.final import final
 from ncpipe.figures.gap import gap
-from ncpipe.figures.imbalance import bookkeeping, readings
+from ncpipe.figures.readings import readings
 from ncpipe.figures.spectrum import contrast_name, spectrum
+from ncpipe.figures.study_critical import study_critical
+from ncpipe.figures.study_phase import study_phase
+from ncpipe.figures.study_ratios import study_ratios
+from ncpipe.figures.study_spectrum import study_spectrum
 from ncpipe.figures.style import STYLE_FILE, house_style, looks
-from ncpipe.figures.synthesis import exponents, residuals
+from ncpipe.figures.synthesis import synthesis
 from ncpipe.results.tables import CRITICAL_STUDY, METRICS, OPTIMUM, PHASE_STUDY, RATIOS_STUDY, SYNTHESIS, read_table
 from ncpipe.results.theory_file import read_theory_files as read_theory
 from ncpipe.stores.files import check_result
@@ -90,7 +96,7 @@ def files(results, tmp_path_factory):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("figure", FUNCTIONS)
 def test_every_figure_is_three_files_with_digests_and_the_same_bytes_each_time(figure, files, results, tmp_path):
     for turn in ("a", "b"):
         draw(figure, tmp_path / turn / figure, settings=results.settings, files=files, names=NAMES)
@@ -110,10 +116,46 @@ def test_every_figure_is_three_files_with_digests_and_the_same_bytes_each_time(f
     assert len(pd.read_csv(tmp_path / "a" / f"{figure}.csv")) > 0
 
 
-def test_dynamics_draws_the_geometric_mean_with_its_t_interval(frames, tmp_path):
-    drawn = dynamics(
-        frames["metrics"], frames["settings"], network="cnn", variant="definition", output_stem=tmp_path / "x"
-    )
+def test_the_catalogue_is_what_can_be_drawn_and_what_functions_take():
+    import inspect
+
+    assert [figure.name for figure in FIGURES] == list(FUNCTIONS)
+    for figure in FIGURES:
+        parameters = inspect.signature(FUNCTIONS[figure.name]).parameters
+        taken = [name for name, p in parameters.items() if p.kind is not p.KEYWORD_ONLY and name != "settings"]
+        if figure.per == "study":
+            assert taken == ["study"]
+        else:
+            assert taken == [table.removesuffix("_study") for table in figure.tables]
+
+
+def test_the_order_of_the_page_is_that_of_the_catalogue():
+    stems = figure_stems(["mlp", "ufm", "cnn"], ["mlp", "cnn"], ["spectrum"])
+    assert stems == [
+        "dynamics-mlp-definition",
+        "final-mlp-definition",
+        "dynamics-cnn-definition",
+        "final-cnn-definition",
+        "dynamics-mlp-li2024",
+        "final-mlp-li2024",
+        "dynamics-cnn-li2024",
+        "final-cnn-li2024",
+        "bookkeeping",
+        "readings",
+        "spectrum",
+        "gap-mlp",
+        "gap-ufm",
+        "gap-cnn",
+        "synthesis-mlp",
+        "exponents-mlp",
+        "synthesis-cnn",
+        "exponents-cnn",
+        "study-spectrum",
+    ]
+
+
+def test_dynamics_draws_the_geometric_mean_with_its_t_interval(frames):
+    _, drawn = dynamics(frames["metrics"], frames["settings"], network="cnn", variant="definition")
     table = frames["metrics"]
     here = table[
         (table["dataset"] == "mlab_digits") & (table["setting"] == "step-0.1") & (table["network"] == "cnn")
@@ -130,21 +172,20 @@ def test_dynamics_draws_the_geometric_mean_with_its_t_interval(frames, tmp_path)
     assert "step-0.1-equal-steps" not in set(drawn["setting"])
 
 
-def test_the_csv_holds_the_very_numbers_drawn(frames, tmp_path, monkeypatch):
+def test_the_table_holds_the_very_numbers_drawn(frames, monkeypatch):
     from matplotlib.axes import Axes
 
     plotted = []
     monkeypatch.setattr(
         Axes, "plot", lambda self, *a, _plot=Axes.plot, **k: plotted.append(np.asarray(a[1])) or _plot(self, *a, **k)
     )
-    dynamics(frames["metrics"], frames["settings"], network="cnn", variant="li2024", output_stem=tmp_path / "x")
-    stored = pd.read_csv(tmp_path / "x.csv")
-    np.testing.assert_array_equal(np.sort(np.concatenate(plotted)), np.sort(stored["value"].to_numpy()))
+    _, drawn = dynamics(frames["metrics"], frames["settings"], network="cnn", variant="li2024")
+    np.testing.assert_array_equal(np.sort(np.concatenate(plotted)), np.sort(drawn["value"].to_numpy()))
 
 
-def test_variants_draw_their_own_rows(frames, tmp_path):
+def test_variants_draw_their_own_rows(frames):
     drawn = {
-        v: dynamics(frames["metrics"], frames["settings"], network="cnn", variant=v, output_stem=tmp_path / v)
+        v: dynamics(frames["metrics"], frames["settings"], network="cnn", variant=v)[1]
         for v in ("definition", "li2024")
     }
     ratio = drawn["li2024"]["value"] / drawn["definition"]["value"]
@@ -152,11 +193,12 @@ def test_variants_draw_their_own_rows(frames, tmp_path):
     np.testing.assert_allclose(ratio[drawn["definition"]["metric"] == "angle"], 1.0)
 
 
-def test_bars_stand_at_the_last_epoch_beside_both_optima(frames, tmp_path):
-    drawn = final_bars(
+def test_bars_stand_at_the_last_epoch_beside_both_optima(frames):
+    _, drawn = final(
         frames["metrics"], frames["optimum"], frames["settings"], network="mlp", objective="pal",
-        variant="definition", output_stem=tmp_path / "x",
-    ).set_index(["dataset", "setting", "metric"])  # fmt: skip
+        variant="definition",
+    )  # fmt: skip
+    drawn = drawn.set_index(["dataset", "setting", "metric"])
     row = drawn.loc[("mlab_digits", "step-0.2", "nc2_w")]
     assert row["optimum_convex"] == pytest.approx(0.16)
     assert row["optimum_relu"] == pytest.approx(0.20)
@@ -169,17 +211,17 @@ def test_bars_stand_at_the_last_epoch_beside_both_optima(frames, tmp_path):
     assert "step-0.1-equal-steps" in drawn.index.get_level_values("setting")
 
 
-def test_one_seed_is_drawn_without_an_interval(frames, tmp_path):
-    drawn = final_bars(
+def test_one_seed_is_drawn_without_an_interval(frames):
+    _, drawn = final(
         frames["metrics"], frames["optimum"], frames["settings"], network="ufm", objective="pal",
-        variant="definition", output_stem=tmp_path / "x",
+        variant="definition",
     )  # fmt: skip
     assert drawn["value"].notna().all()
     assert drawn["low"].isna().all()
 
 
-def test_spectrum_names_the_weakest_contrast_and_draws_equal_labels_once(frames, tmp_path):
-    drawn = spectrum(frames["theory"], frames["settings"], output_stem=tmp_path / "x")
+def test_spectrum_names_the_weakest_contrast_and_draws_equal_labels_once(frames):
+    _, drawn = spectrum(frames["theory"], frames["settings"])
     assert set(drawn["setting"]) == set(frames["settings"]) - {"step-0.1-equal-steps"}
     ends = drawn[(drawn["index"] == 5) & (drawn["dataset"] == "mlab_digits")].set_index(["setting", "spectrum"])
     assert ends.loc[("balanced", "1"), "weakest"] == "all contrasts alike"
@@ -188,14 +230,14 @@ def test_spectrum_names_the_weakest_contrast_and_draws_equal_labels_once(frames,
     assert ends.loc[("step-0.1", "pooled"), "eigenvalue"] == payload["kappa"]
 
 
-def test_two_eigenvalues_of_very_many_classes_are_the_first_and_the_last(frames, tmp_path):
+def test_two_eigenvalues_of_very_many_classes_are_the_first_and_the_last(frames):
     payload = frames["theory"]["mlab_digits", "balanced", "pal"]
     part = {
         "kappa": 0.1, "kappa_max": 0.2, "anisotropy": 0.5, "eigenvalues": [0.2, 0.1],
         "weakest": {"contrast": [0.0] * 1000, "classes": [["a"], ["b"]]},
     }  # fmt: skip
     changed = {**payload, "spectrum": {"multiplicities": [{"m": 1, **part}], "pooled": part}}
-    drawn = spectrum({("x", "balanced", "pal"): changed}, frames["settings"], output_stem=tmp_path / "x")
+    _, drawn = spectrum({("x", "balanced", "pal"): changed}, frames["settings"])
     assert drawn["index"].tolist() == [1, 999, 1, 999]
 
 
@@ -211,10 +253,9 @@ def test_contrast_names(sides, name):
     assert contrast_name(sides) == name
 
 
-def test_gap_carries_both_references(frames, tmp_path):
-    drawn = gap(
+def test_gap_carries_both_references(frames):
+    _, drawn = gap(
         frames["metrics"], frames["theory"], frames["settings"], network="mlp", objective="pal",
-        output_stem=tmp_path / "x",
     )  # fmt: skip
     lines = drawn[drawn["metric"].str.startswith("reference") & (drawn["setting"] == "step-0.1")]
     payload = frames["theory"]["mlab_digits", "step-0.1", "pal"]
@@ -222,11 +263,11 @@ def test_gap_carries_both_references(frames, tmp_path):
     assert dict(zip(lines["metric"], lines["value"], strict=False)) == expected
 
 
-def test_synthesis_shows_networks_beside_the_optimum(frames, tmp_path):
-    drawn = residuals(frames["synthesis"], frames["settings"], network="mlp", output_stem=tmp_path / "x")
+def test_synthesis_shows_networks_beside_the_optimum(frames):
+    _, drawn = synthesis(frames["synthesis"], frames["settings"], network="mlp")
     assert set(drawn["network"]) == {"mlp", "optimum"}
     assert set(drawn["seeds"]) == {1, 5}
-    fitted = exponents(frames["synthesis"], frames["settings"], network="mlp", output_stem=tmp_path / "y")
+    _, fitted = exponents(frames["synthesis"], frames["settings"], network="mlp")
     assert "balanced" not in set(fitted["setting"])  # not identified there
     table = frames["synthesis"]
     row = table[(table["network"] == "optimum") & (table["hypothesis"] == "fitted") & table["identified"]].iloc[0]
@@ -235,18 +276,17 @@ def test_synthesis_shows_networks_beside_the_optimum(frames, tmp_path):
     assert tuple(same[["value", "low", "high"]]) == tuple(row[["gamma", "gamma_low", "gamma_high"]])
 
 
-def test_an_exponent_identified_nowhere_is_a_figure_that_says_so(frames, tmp_path):
+def test_an_exponent_identified_nowhere_is_a_figure_that_says_so(frames):
     balanced = frames["synthesis"][frames["synthesis"]["setting"] == "balanced"]
-    drawn = exponents(balanced, frames["settings"], network="mlp", output_stem=tmp_path / "x")
+    _, drawn = exponents(balanced, frames["settings"], network="mlp")
     assert drawn.empty
-    assert (tmp_path / "x.svg").stat().st_size > 1000
 
 
-def test_an_undefined_metric_is_a_note_and_a_missing_one_an_error(frames, tmp_path):
+def test_an_undefined_metric_is_a_note_and_a_missing_one_an_error(frames):
     undefined = frames["metrics"].copy()
     undefined.loc[undefined["metric"] == "angle", "value"] = np.nan
-    options = {"network": "mlp", "variant": "definition", "output_stem": tmp_path / "x"}
-    drawn = dynamics(undefined, frames["settings"], **options)
+    options = {"network": "mlp", "variant": "definition"}
+    _, drawn = dynamics(undefined, frames["settings"], **options)
     assert drawn.loc[drawn["metric"] == "angle", "value"].isna().all()
     missing = frames["metrics"][frames["metrics"]["metric"] != "angle"]
     with pytest.raises(InputError, match="no row of angle"):
@@ -261,7 +301,7 @@ def test_a_network_that_was_not_trained_is_one_clear_error(figure, files, result
 
 
 def test_unknown_figures_and_absent_inputs_are_named(results, files, tmp_path):
-    with pytest.raises(InputError, match="'pie': unknown; allowed are dynamics"):
+    with pytest.raises(InputError, match="figure: found 'pie'; allowed: dynamics"):
         draw("pie", tmp_path / "x", settings=results.settings, files=files, names=NAMES)
     with pytest.raises(InputError, match="needs metrics, variant"):
         draw("dynamics", tmp_path / "x", settings=results.settings, files={}, names={"network": "mlp"})
@@ -274,17 +314,15 @@ def test_unknown_figures_and_absent_inputs_are_named(results, files, tmp_path):
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_empty_studies_are_refused(study, files, tmp_path):
-    function, (key,), _ = FIGURES[f"study-{study}"]
-    empty = pd.read_csv(files[key]).iloc[:0]
+def test_empty_studies_are_refused(study, files):
+    empty = pd.read_csv(files[f"{study}_study"]).iloc[:0]
     with pytest.raises(InputError, match=f"study {study}: the table has no row"):
-        function(empty, output_stem=tmp_path / "x")
-    assert not list(tmp_path.iterdir())
+        FUNCTIONS[f"study-{study}"](empty)
 
 
-def test_families_show_the_rank_correlation_of_each(tmp_path):
+def test_families_show_the_rank_correlation_of_each():
     table = pd.concat([STUDY, STUDY.assign(family=STUDY["family"].replace({"F1": "F2b-1", "F2": "F2b-2"}))])
-    drawn = studies.spectrum_families(table, output_stem=tmp_path / "x")
+    _, drawn = study_spectrum(table)
     assert set(drawn["family"]) == {"F1", "F2", "F2b-1", "F2b-2"}
     here = drawn[(drawn["family"] == "F2") & (drawn["response"] == "margin")]
     members = STUDY[STUDY["family"] == "F2"]
@@ -292,27 +330,26 @@ def test_families_show_the_rank_correlation_of_each(tmp_path):
     assert here["rho"].iloc[0] == pytest.approx(stats.spearmanr(members["kappa_pool"], members["margin"]).statistic)
 
 
-def test_a_response_without_values_says_so(tmp_path):
-    drawn = studies.spectrum_families(STUDY.assign(lambda_critical=np.nan), output_stem=tmp_path / "x")
+def test_a_response_without_values_says_so():
+    _, drawn = study_spectrum(STUDY.assign(lambda_critical=np.nan))
     assert "lambda_critical" not in set(drawn["response"])
 
 
-def test_points_without_a_certificate_are_not_drawn_as_ranks(files, tmp_path):
+def test_points_without_a_certificate_are_not_drawn_as_ranks(files):
     table = read_table(files["phase_study"], PHASE_STUDY)
     table.loc[0, ["rank", "minority_collapsed"]] = np.nan
-    drawn = studies.phase_diagram(table, output_stem=tmp_path / "x")
+    _, drawn = study_phase(table)
     assert drawn["rank"].isna().sum() == 1
-    assert pd.read_csv(tmp_path / "x.csv")["rank"].isna().sum() == 1
 
 
-def test_lambda_is_shown_relative_to_the_rule_of_thumb(files, tmp_path):
-    drawn = studies.critical_lambda(read_table(files["critical_study"], CRITICAL_STUDY), output_stem=tmp_path / "x")
+def test_lambda_is_shown_relative_to_the_rule_of_thumb(files):
+    _, drawn = study_critical(read_table(files["critical_study"], CRITICAL_STUDY))
     balanced = drawn[drawn["ratio"] == 1.0]
     np.testing.assert_allclose(balanced["heuristic"], 1.0, rtol=1e-4)
 
 
-def test_frequencies_of_multiplicity_one_are_drawn(files, tmp_path):
-    drawn = studies.imbalance_ratios(read_table(files["ratios_study"], RATIOS_STUDY), output_stem=tmp_path / "x")
+def test_frequencies_of_multiplicity_one_are_drawn(files):
+    _, drawn = study_ratios(read_table(files["ratios_study"], RATIOS_STUDY))
     assert set(drawn["frequency"]) == {"", "multiplicity_one"}
 
 
@@ -330,12 +367,6 @@ def imbalance(frames, files):
 
 
 @pytest.fixture
-def unsaved(monkeypatch):
-    """Drawn, but not written: most of the time goes into that."""
-    monkeypatch.setattr(imbalance_figures, "save", lambda *_: None)
-
-
-@pytest.fixture
 def said(monkeypatch):
     """What the figure says below its panels."""
     from matplotlib.figure import Figure
@@ -345,8 +376,8 @@ def said(monkeypatch):
     return lines
 
 
-def test_bookkeeping_has_both_ways_of_counting_and_the_factor_of_the_labels(imbalance, said, unsaved, tmp_path):
-    drawn = bookkeeping(**imbalance, output_stem=tmp_path / "x")
+def test_bookkeeping_has_both_ways_of_counting_and_the_factor_of_the_labels(imbalance, said):
+    _, drawn = bookkeeping(**imbalance)
     assert said == []
     optima = drawn[drawn["part"] == "optimum"]
     assert set(optima["profile"]) == {"step"}
@@ -370,21 +401,19 @@ def frames_at_end(metrics, network, setting, metric, variant):
     return rows.loc[(rows["metric"] == metric) & (rows["variant"] == variant), "value"].to_numpy()
 
 
-def test_weighted_settings_count_the_samples_that_they_have(imbalance, unsaved, tmp_path):
+def test_weighted_settings_count_the_samples_that_they_have(imbalance):
     """A theory file with sampling weights is about other counts than those of Li's mean."""
     key = ("mlab_digits", "step-0.2", "pal")
     payload = imbalance["theory"][key]
     entry = payload["distribution"]
     weighted = {**entry, "natural_counts": entry["counts"], "counts": [1.0] * len(entry["counts"])}
     theory = {**imbalance["theory"], key: {**payload, "distribution": weighted}}
-    drawn = [
-        bookkeeping(**{**imbalance, "theory": t}, output_stem=tmp_path / "x") for t in (theory, imbalance["theory"])
-    ]
+    drawn = [bookkeeping(**{**imbalance, "theory": t})[1] for t in (theory, imbalance["theory"])]
     pd.testing.assert_frame_equal(*drawn)
 
 
-def test_readings_stand_side_by_side_with_the_optimum_of_each_setting(imbalance, frames, said, unsaved, tmp_path):
-    drawn = readings(**imbalance, optimum=frames["optimum"], output_stem=tmp_path / "x")
+def test_readings_stand_side_by_side_with_the_optimum_of_each_setting(imbalance, frames, said):
+    _, drawn = readings(**imbalance, optimum=frames["optimum"])
     assert said == []
     optima = drawn[drawn["part"] == "optimum"]
     assert set(optima["profile"]) == {"step", "exponential", "uniform"}
@@ -403,10 +432,10 @@ def test_readings_stand_side_by_side_with_the_optimum_of_each_setting(imbalance,
     assert mark.to_dict() == pytest.approx({"convex": 0.16, "relu": 0.20})
 
 
-def test_a_network_of_one_reading_has_no_row_and_is_named(imbalance, frames, said, unsaved, tmp_path):
+def test_a_network_of_one_reading_has_no_row_and_is_named(imbalance, frames, said):
     table = imbalance["metrics"]
     imbalance["metrics"] = table[(table["network"] == "mlp") | (table["setting"] != "exponential-0.1")]
-    drawn = readings(**imbalance, optimum=frames["optimum"], output_stem=tmp_path / "x")
+    _, drawn = readings(**imbalance, optimum=frames["optimum"])
     assert set(drawn["network"].dropna()) == {"mlp"}
     assert said == ["one reading of r only: cnn on mlab_digits (step only)"]
 

@@ -12,6 +12,7 @@ import yaml
 from ncpipe.errors import ConfigError
 from ncpipe.experiment import base_sets, disk, plan, settings
 from ncpipe.experiment.code import reachable_modules
+from ncpipe.figures import catalogue
 
 CHECKOUT = Path(workflow.basedir)
 
@@ -58,26 +59,17 @@ TRAINED = [
     name for name in NETWORKS if config["networks"][name]["architecture"] != "ufm"
 ]
 FIGURES = [  # without their endings
-    f"{RESULTS}/figures/{name}"
-    for name in [
-        *(
-            f"{kind}-{network}-{variant}"
-            for variant in ("definition", "li2024")
-            for network in TRAINED
-            for kind in ("dynamics", "final")
-        ),
-        "bookkeeping",
-        "readings",
-        "spectrum",
-        *(f"gap-{network}" for network in NETWORKS),
-        *(
-            f"{kind}-{network}"
-            for network in TRAINED
-            for kind in ("synthesis", "exponents")
-        ),
-        *(f"study-{study}" for study in STUDIES),
-    ]
+    f"{RESULTS}/figures/{stem}"
+    for stem in catalogue.figure_stems(NETWORKS, TRAINED, STUDIES)
 ]
+# What a figure without wildcards is drawn for.
+FIGURE_NAMES = {
+    "once": {},
+    "study": {},
+    "trained networks": {
+        "networks": {name: config["networks"][name]["objective"] for name in TRAINED}
+    },
+}
 RUN = "{dataset}/{setting}/{network}/seed-{seed}"
 
 if workflow.is_main_process:
@@ -196,11 +188,6 @@ def figure_names(wildcards):
         **wildcards,
         "objective": config["networks"][wildcards.network]["objective"],
     }
-
-
-def trained_networks():
-    """The networks of the selected runs that have a backbone, with their objectives."""
-    return {name: config["networks"][name]["objective"] for name in TRAINED}
 
 
 def checkout_files(*patterns):

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ncpipe.errors import InputError
+from ncpipe.errors import InputError, check_choice
 from ncpipe.experiment.setting import settings_from_config
-from ncpipe.figures.dynamics import dynamics, final_bars
+from ncpipe.figures import catalogue
+from ncpipe.figures.bookkeeping import bookkeeping
+from ncpipe.figures.dynamics import dynamics
+from ncpipe.figures.exponents import exponents
+from ncpipe.figures.final import final
 from ncpipe.figures.gap import gap
-from ncpipe.figures.imbalance import bookkeeping, readings
+from ncpipe.figures.readings import readings
 from ncpipe.figures.spectrum import spectrum
-from ncpipe.figures.studies import (
-    critical_lambda,
-    imbalance_ratios,
-    phase_diagram,
-    spectrum_families,
-    synthetic_labels,
-    tagwise_grid,
-)
-from ncpipe.figures.synthesis import exponents, residuals
+from ncpipe.figures.study_critical import study_critical
+from ncpipe.figures.study_phase import study_phase
+from ncpipe.figures.study_ratios import study_ratios
+from ncpipe.figures.study_spectrum import study_spectrum
+from ncpipe.figures.study_synthetic import study_synthetic
+from ncpipe.figures.study_tagwise import study_tagwise
+from ncpipe.figures.style import house_style, save
+from ncpipe.figures.synthesis import synthesis
 from ncpipe.results.tables import (
     CRITICAL_STUDY,
     METRICS,
@@ -47,73 +50,76 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     "tagwise_study": TAGWISE_STUDY,
     "synthetic_study": SYNTHETIC_STUDY,
 }
-# The function of each figure, the files it reads, in the order of its arguments, and the names it is drawn for.
-FIGURES: dict[str, tuple[Callable[..., Any], tuple[str, ...], tuple[str, ...]]] = {
-    "dynamics": (dynamics, ("metrics",), ("network", "variant")),
-    "final": (final_bars, ("metrics", "optimum"), ("network", "objective", "variant")),
-    "gap": (gap, ("metrics", "theory"), ("network", "objective")),
-    "spectrum": (spectrum, ("theory",), ()),
-    "bookkeeping": (bookkeeping, ("metrics", "theory", "ratios_study"), ("networks",)),
-    "readings": (readings, ("metrics", "optimum", "theory", "ratios_study"), ("networks",)),
-    "synthesis": (residuals, ("synthesis",), ("network",)),
-    "exponents": (exponents, ("synthesis",), ("network",)),
-    "study-phase": (phase_diagram, ("phase_study",), ()),
-    "study-critical": (critical_lambda, ("critical_study",), ()),
-    "study-ratios": (imbalance_ratios, ("ratios_study",), ()),
-    "study-spectrum": (spectrum_families, ("spectrum_study",), ()),
-    "study-tagwise": (tagwise_grid, ("tagwise_study",), ()),
-    "study-synthetic": (synthetic_labels, ("synthetic_study",), ()),
-}
-# Without these a figure leaves panels out, and says so.
-_MAY_LACK = {("bookkeeping", "ratios_study"), ("readings", "ratios_study")}
+# A figure's tables are the arguments of its function, in the order of the catalogue.
+_FUNCTIONS: tuple[Callable[..., Any], ...] = (
+    dynamics,
+    final,
+    bookkeeping,
+    readings,
+    spectrum,
+    gap,
+    synthesis,
+    exponents,
+    study_phase,
+    study_critical,
+    study_ratios,
+    study_spectrum,
+    study_tagwise,
+    study_synthetic,
+)
+FUNCTIONS = {function.__name__.replace("_", "-"): function for function in _FUNCTIONS}
 
 
 def draw(
-    figure: str,
+    name: str,
     output_stem: Path,
     *,
     settings: Mapping[str, Mapping[str, Any]],
     files: Mapping[str, Path | Sequence[Path]],
     names: Mapping[str, Any],
 ) -> None:
-    """Write ``<output_stem>.svg``, ``.png`` and ``.csv`` of one figure; `FIGURES` says what each one needs.
+    """Write ``<output_stem>.svg``, ``.png`` and ``.csv`` of one figure of the catalogue.
 
     Parameters
     ----------
-    figure : str
-        A key of `FIGURES`.
+    name : str
+        Name of a figure of the catalogue.
     output_stem : Path
     settings : mapping
         ``settings`` of the configuration, whole and in its order: they fix colours and labels.
     files : mapping
-        Of ``metrics``, ``optimum``, ``synthesis`` and, for each study, ``<name>_study`` to a table, and of ``theory``
-        to the theory stage's results. Files that the figure does not need are not read.
+        Of the tables of the catalogue to their files. A figure on the readings of r leaves panels out where its study
+        is absent. Files that the figure does not need are not read.
     names : mapping
-        Of ``network``, ``objective`` and ``variant`` ("definition" or "li2024") to the one drawn; of ``networks`` to
-        several, with their objectives.
+        What the function's keyword-only parameters are: of ``network``, ``objective`` and ``variant`` ("definition" or
+        "li2024") to the one drawn; of ``networks`` to several, with their objectives.
 
     Raises
     ------
     InputError
         If the figure is unknown, a file or name that it needs is absent, or its table lacks what it draws.
     """
-    if figure not in FIGURES:
-        raise InputError(f"figure {figure!r}: unknown; allowed are {', '.join(FIGURES)}")
-    function, needed, options = FIGURES[figure]
-    absent = [key for key in needed if key not in files and (figure, key) not in _MAY_LACK]
-    absent += [key for key in options if key not in names]
+    check_choice("figure", name, list(FUNCTIONS))
+    figure = next(figure for figure in catalogue.FIGURES if figure.name == name)
+    parameters = inspect.signature(FUNCTIONS[name]).parameters.values()
+    wanted = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    optional = {table for table in figure.tables if table.endswith("_study") and figure.per != "study"}
+    absent = [table for table in figure.tables if table not in files and table not in optional]
+    absent += [key for key in wanted if key not in names]
     if absent:
-        raise InputError(f"figure {figure}: needs {', '.join(absent)}")
-    call = partial(function, *(_read(key, files) for key in needed))
-    if not figure.startswith("study-"):  # studies have distributions of their own, not settings
-        call = partial(call, settings_from_config(settings))
-    call(**{key: names[key] for key in options}, output_stem=output_stem)
+        raise InputError(f"figure {name}: needs {', '.join(absent)}")
+    arguments = [_read(table, files) for table in figure.tables]
+    if figure.per != "study":  # studies have distributions of their own, not settings
+        arguments.append(settings_from_config(settings))
+    with house_style():
+        drawing, numbers = FUNCTIONS[name](*arguments, **{key: names[key] for key in wanted})
+        save(drawing, output_stem, numbers)
 
 
-def _read(key: str, files: Mapping[str, Path | Sequence[Path]]) -> Any:
-    """Read one kind of input: many theory results, or one table; None where it is absent."""
-    if key not in files:
+def _read(table: str, files: Mapping[str, Path | Sequence[Path]]) -> Any:
+    """Read the results of the theory stage, or one table; None where it is absent."""
+    if table not in files:
         return None
-    found = files[key]
-    paths = [found] if isinstance(found, (str, Path)) else list(found)
-    return read_theory_files(paths) if key == "theory" else read_table(paths[0], _COLUMNS[key])
+    entry = files[table]
+    paths = [entry] if isinstance(entry, (str, Path)) else list(entry)
+    return read_theory_files(paths) if table == "theory" else read_table(paths[0], _COLUMNS[table])

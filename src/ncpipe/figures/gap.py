@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ncpipe.errors import InputError
 from ncpipe.experiment.setting import Setting
-from ncpipe.figures.style import (
-    REFERENCE,
-    epoch_axis,
-    house_style,
-    legend,
-    log_axis,
-    looks,
-    panels,
-    present,
-    save,
-    setting_handles,
-)
+from ncpipe.figures.style import REFERENCE, epoch_axis, legend, log_axis, looks, panels, present, setting_handles
 from ncpipe.results.tables import metric_rows, over_seeds, select
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _PANELS = {
     "objective": "objective (7)",
@@ -39,8 +30,7 @@ def gap(
     *,
     network: str,
     objective: str,
-    output_stem: Path,
-) -> pd.DataFrame:
+) -> tuple[Figure, pd.DataFrame]:
     """Draw the objective, the certified gaps and the distance of the predictions over epochs, with both references.
 
     In the first column the dotted line of each colour is the certified convex optimum, the dashed one the best known
@@ -55,10 +45,10 @@ def gap(
     settings : mapping of str to Setting
     network, objective : str
         The network, and the objective that it trains.
-    output_stem : Path
 
     Returns
     -------
+    Figure
     DataFrame
         The numbers drawn: dataset, setting, metric, epoch, value (geometric mean), low, high, seeds; the references are
         the rows of metric "reference_convex" and "reference_relu", without epoch.
@@ -86,35 +76,31 @@ def gap(
     lines = pd.DataFrame(references, columns=["dataset", "setting", "metric", "value"])
     drawn = pd.concat([curves, lines], ignore_index=True)
     styles = looks(settings)
-    with house_style():
-        from matplotlib.lines import Line2D
+    from matplotlib.lines import Line2D
 
-        figure, axes = panels(len(datasets), len(_PANELS), width=2.5, height=1.95)
-        for i, dataset in enumerate(datasets):
-            for axis, (metric, title) in zip(axes[i], _PANELS.items(), strict=True):
-                for setting in shown:
-                    look = styles[setting.name]
-                    own = drawn[(drawn["dataset"] == dataset) & (drawn["setting"] == setting.name)]
-                    curve = own[own["metric"] == metric].sort_values("epoch")
-                    axis.fill_between(curve["epoch"], curve["low"], curve["high"], color=look.colour, alpha=0.18, lw=0)
-                    axis.plot(
-                        curve["epoch"], curve["value"], color=look.colour, marker=look.marker, ms=2.8, clip_on=False
-                    )
-                    for reference, dots in (("convex", ":"), ("relu", "--")) if metric == "objective" else ():
-                        for value in own.loc[own["metric"] == f"reference_{reference}", "value"]:
-                            axis.axhline(value, color=look.colour, ls=dots, lw=0.9)
-                log_axis(axis, drawn.loc[(drawn["dataset"] == dataset) & (drawn["metric"] == metric), "value"])
-                epoch_axis(axis, float(rows["epoch"].max()))
-                if i == 0:
-                    axis.set_title(title)
-                if i == len(datasets) - 1:
-                    axis.set_xlabel("epoch")
-            axes[i, 0].set_ylabel(dataset)
-        figure.align_ylabels(axes[:, 0])
-        kinds = [
-            Line2D([], [], color=REFERENCE, ls=":", label="certified convex optimum"),
-            Line2D([], [], color=REFERENCE, ls="--", label="best known with features ≥ 0"),
-        ]
-        legend(figure, [*setting_handles(shown, styles), *kinds])
-        save(figure, output_stem, drawn)
-    return drawn
+    figure, axes = panels(len(datasets), len(_PANELS), width=2.5, height=1.95)
+    for i, dataset in enumerate(datasets):
+        for axis, (metric, title) in zip(axes[i], _PANELS.items(), strict=True):
+            for setting in shown:
+                look = styles[setting.name]
+                own = drawn[(drawn["dataset"] == dataset) & (drawn["setting"] == setting.name)]
+                curve = own[own["metric"] == metric].sort_values("epoch")
+                axis.fill_between(curve["epoch"], curve["low"], curve["high"], color=look.colour, alpha=0.18, lw=0)
+                axis.plot(curve["epoch"], curve["value"], color=look.colour, marker=look.marker, ms=2.8, clip_on=False)
+                for reference, dots in (("convex", ":"), ("relu", "--")) if metric == "objective" else ():
+                    for value in own.loc[own["metric"] == f"reference_{reference}", "value"]:
+                        axis.axhline(value, color=look.colour, ls=dots, lw=0.9)
+            log_axis(axis, drawn.loc[(drawn["dataset"] == dataset) & (drawn["metric"] == metric), "value"])
+            epoch_axis(axis, float(rows["epoch"].max()))
+            if i == 0:
+                axis.set_title(title)
+            if i == len(datasets) - 1:
+                axis.set_xlabel("epoch")
+        axes[i, 0].set_ylabel(dataset)
+    figure.align_ylabels(axes[:, 0])
+    kinds = [
+        Line2D([], [], color=REFERENCE, ls=":", label="certified convex optimum"),
+        Line2D([], [], color=REFERENCE, ls="--", label="best known with features ≥ 0"),
+    ]
+    legend(figure, [*setting_handles(shown, styles), *kinds])
+    return figure, drawn

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ncpipe.errors import InputError
 from ncpipe.experiment.setting import Setting
-from ncpipe.figures.style import house_style, legend, looks, panels, save, setting_handles
+from ncpipe.figures.style import legend, looks, panels, setting_handles
 from ncpipe.labels.spectrum import is_isotropic
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _NAMES_SHOWN = 3
+
+
 _TICKS = 12
 
 
@@ -24,8 +28,8 @@ def contrast_name(classes: Sequence[Sequence[str]]) -> str:
 
 
 def spectrum(
-    theory: Mapping[tuple[str, str, str], Mapping[str, Any]], settings: Mapping[str, Setting], *, output_stem: Path
-) -> pd.DataFrame:
+    theory: Mapping[tuple[str, str, str], Mapping[str, Any]], settings: Mapping[str, Setting]
+) -> tuple[Figure, pd.DataFrame]:
     """Draw the eigenvalues of C_m for each multiplicity, and pooled, for each setting; theory.md (3), (5).
 
     The last point of a curve is κ; below each panel stands the contrast it belongs to. Settings that differ in the
@@ -36,10 +40,10 @@ def spectrum(
     theory : mapping
         Of (data set, setting, objective) to the theory stage's results.
     settings : mapping of str to Setting
-    output_stem : Path
 
     Returns
     -------
+    Figure
     DataFrame
         The numbers drawn: dataset, setting, objective, spectrum ("1", "2", ..., "pooled"), index, eigenvalue, and with
         the last of each spectrum its weakest contrast.
@@ -73,35 +77,33 @@ def spectrum(
     shown = [s for s in settings.values() if s.name in set(drawn["setting"])]
     datasets = list(dict.fromkeys(drawn["dataset"]))
     spectra = sorted(set(drawn["spectrum"]), key=lambda label: (label == "pooled", label))
-    with house_style():
-        figure, axes = panels(len(datasets), len(spectra), width=2.9, height=2.15 + 0.13 * len(shown))
-        for i, dataset in enumerate(datasets):
-            for axis, label in zip(axes[i], spectra, strict=True):
-                here = drawn[(drawn["dataset"] == dataset) & (drawn["spectrum"] == label)]
-                notes = []
-                for setting in shown:
-                    curve = here[here["setting"] == setting.name]
-                    if curve.empty:
-                        continue
-                    look = styles[setting.name]
-                    axis.plot(
-                        curve["index"], curve["eigenvalue"], color=look.colour, marker=look.marker, ls=look.dashes,
-                        ms=3.6, clip_on=False,
-                    )  # fmt: skip
-                    notes.append((look.colour, curve["eigenvalue"].iloc[-1], curve["weakest"].iloc[-1]))
-                axis.set_ylim(0, 1.1 * max(here["eigenvalue"].max(), 1e-12))
-                if here["index"].max() <= _TICKS:
-                    axis.set_xticks(sorted(set(here["index"])))
-                axis.set_xlabel("eigenvalue, descending")
-                for j, (colour, kappa, weakest) in enumerate(notes):
-                    axis.annotate(
-                        f"κ = {kappa:.3g}   {weakest}", (0, 0), xycoords="axes fraction", xytext=(0, -38 - 9.5 * j),
-                        textcoords="offset points", fontsize=6.5, color=colour, va="baseline", annotation_clip=False,
-                    )  # fmt: skip
-                if i == 0:
-                    title = "pooled" if label == "pooled" else f"multiplicity {label}"
-                    axis.set_title(title)
-            axes[i, 0].set_ylabel(dataset)
-        legend(figure, setting_handles(shown, styles))
-        save(figure, output_stem, drawn)
-    return drawn
+    figure, axes = panels(len(datasets), len(spectra), width=2.9, height=2.15 + 0.13 * len(shown))
+    for i, dataset in enumerate(datasets):
+        for axis, label in zip(axes[i], spectra, strict=True):
+            here = drawn[(drawn["dataset"] == dataset) & (drawn["spectrum"] == label)]
+            notes = []
+            for setting in shown:
+                curve = here[here["setting"] == setting.name]
+                if curve.empty:
+                    continue
+                look = styles[setting.name]
+                axis.plot(
+                    curve["index"], curve["eigenvalue"], color=look.colour, marker=look.marker, ls=look.dashes,
+                    ms=3.6, clip_on=False,
+                )  # fmt: skip
+                notes.append((look.colour, curve["eigenvalue"].iloc[-1], curve["weakest"].iloc[-1]))
+            axis.set_ylim(0, 1.1 * max(here["eigenvalue"].max(), 1e-12))
+            if here["index"].max() <= _TICKS:
+                axis.set_xticks(sorted(set(here["index"])))
+            axis.set_xlabel("eigenvalue, descending")
+            for j, (colour, kappa, weakest) in enumerate(notes):
+                axis.annotate(
+                    f"κ = {kappa:.3g}   {weakest}", (0, 0), xycoords="axes fraction", xytext=(0, -38 - 9.5 * j),
+                    textcoords="offset points", fontsize=6.5, color=colour, va="baseline", annotation_clip=False,
+                )  # fmt: skip
+            if i == 0:
+                title = "pooled" if label == "pooled" else f"multiplicity {label}"
+                axis.set_title(title)
+        axes[i, 0].set_ylabel(dataset)
+    legend(figure, setting_handles(shown, styles))
+    return figure, drawn
