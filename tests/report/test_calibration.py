@@ -9,18 +9,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ncpipe.report.claims import (
-    ALIGNED,
-    EQUIVALENT,
-    GAP,
-    GROWTH,
-    REDUCTION,
-    STRONG,
-    WEAK,
-    equivalence_outcome,
-    only_then_outcome,
-    reduction_outcome,
-)
+from ncpipe.report.claims.balanced import ALIGNED
+from ncpipe.report.claims.claim_1a import REDUCTION, reduction_outcome
+from ncpipe.report.claims.claim_1b import GROWTH
+from ncpipe.report.claims.claim_2 import STRONG, WEAK
+from ncpipe.report.claims.claim_4a import equivalence_outcome
+from ncpipe.report.claims.claim_4b import only_then_outcome
+from ncpipe.report.claims.claim_5 import GAP
+from ncpipe.report.claims.tagwise import EQUIVALENT
 from ncpipe.report.evidence import Cell, combine, judge, lies_above, lies_below
 from ncpipe.statistics import spearman_interval
 

@@ -12,8 +12,7 @@ import pytest
 
 from ncpipe.errors import InputError
 from ncpipe.experiment.setting import settings_from_config
-from ncpipe.report import claims
-from ncpipe.report.claims import CLAIMS, Tables, decide, write_claims
+from ncpipe.report.claims import CLAIMS, Tables, control_table, decide, write_claims
 from ncpipe.report.evidence import MINIMUM_SEEDS
 from ncpipe.results.tables import METRICS, OPTIMUM, SYNTHESIS
 
@@ -107,7 +106,7 @@ def uniform_of(count=5):
 def test_claim_1a_in_networks(reductions, permuted, expected):
     uniform = uniform_of(len(reductions))
     rows = fits(uniform * (1 - reductions), uniform, uniform * (1 - permuted))
-    verdict = claims.claim_1a(tables(synthesis=rows), "networks")
+    verdict = CLAIMS["1a"].decide(tables(synthesis=rows), "networks")
     assert verdict.verdict == expected
     assert verdict.value == pytest.approx(np.mean(reductions))
     if len(reductions) < 5:
@@ -121,13 +120,13 @@ def test_claim_1a_in_networks(reductions, permuted, expected):
     [(0.07, 0.1, "supported"), (0.09, 0.1, "contradicted"), (0.07, 0.07, "undecided")],
 )
 def test_claim_1a_at_the_optimum(fitted, permuted, expected):
-    verdict = claims.claim_1a(tables(synthesis=fits(fitted, 0.1, permuted, network="optimum")), "optimum")
+    verdict = CLAIMS["1a"].decide(tables(synthesis=fits(fitted, 0.1, permuted, network="optimum")), "optimum")
     assert verdict.verdict == expected
     assert verdict.value == pytest.approx(1 - fitted / 0.1)
     assert verdict.files == ("collapse/synthesis.csv",)
 
 
-@pytest.mark.parametrize("claim", [claims.claim_1a, claims.claim_1b])
+@pytest.mark.parametrize("claim", [CLAIMS["1a"].decide, CLAIMS["1b"].decide])
 @pytest.mark.parametrize("where", ["optimum", "networks"])
 def test_claim_1_needs_the_exponential_profile(claim, where):
     network = "optimum" if where == "optimum" else "cnn"
@@ -137,7 +136,7 @@ def test_claim_1_needs_the_exponential_profile(claim, where):
     assert "exponential" in verdict.reason
 
 
-@pytest.mark.parametrize("claim", [claims.claim_1a, claims.claim_1b])
+@pytest.mark.parametrize("claim", [CLAIMS["1a"].decide, CLAIMS["1b"].decide])
 def test_claim_1_says_not_identified(claim):
     rows = fits(uniform_of(), uniform_of(), uniform_of(), identified=False)
     verdict = claim(tables(synthesis=rows), "networks")
@@ -145,7 +144,7 @@ def test_claim_1_says_not_identified(claim):
     assert "not identified: equal counts" in verdict.reason
 
 
-@pytest.mark.parametrize("claim", [claims.claim_1a, claims.claim_1b])
+@pytest.mark.parametrize("claim", [CLAIMS["1a"].decide, CLAIMS["1b"].decide])
 def test_claim_1_is_not_held_up_by_one_unidentified_run_of_another_network(claim):
     decisive = fits(0.5 * uniform_of(), uniform_of(), uniform_of(), gamma=0.5 + 0.02 * WOBBLE)
     alone = fits([0.1], [0.1], [0.1], network="mlp", identified=False)
@@ -154,7 +153,7 @@ def test_claim_1_is_not_held_up_by_one_unidentified_run_of_another_network(claim
 
 def test_claim_1a_without_the_control_is_undecided():
     rows = [row for row in fits(0.5 * uniform_of(), uniform_of(), uniform_of()) if row[7] != "permuted"]
-    verdict = claims.claim_1a(tables(synthesis=rows), "networks")
+    verdict = CLAIMS["1a"].decide(tables(synthesis=rows), "networks")
     assert verdict.verdict == "undecided"
     assert "permuted" in verdict.reason
 
@@ -170,7 +169,7 @@ def test_claim_1a_without_the_control_is_undecided():
 )
 def test_claim_1b_in_networks(gamma, expected):
     uniform = uniform_of(len(gamma))
-    verdict = claims.claim_1b(tables(synthesis=fits(uniform, uniform, uniform, gamma=gamma)), "networks")
+    verdict = CLAIMS["1b"].decide(tables(synthesis=fits(uniform, uniform, uniform, gamma=gamma)), "networks")
     assert verdict.verdict == expected
     assert verdict.value == pytest.approx(np.mean(gamma))
 
@@ -178,14 +177,14 @@ def test_claim_1b_in_networks(gamma, expected):
 @pytest.mark.parametrize(("gamma", "expected"), [(0.5, "supported"), (-0.05, "contradicted"), (0.11, "undecided")])
 def test_claim_1b_at_the_optimum_uses_the_interval_over_label_sets(gamma, expected):
     rows = fits(0.1, 0.1, 0.1, gamma=(gamma,), network="optimum")
-    verdict = claims.claim_1b(tables(synthesis=rows), "optimum")
+    verdict = CLAIMS["1b"].decide(tables(synthesis=rows), "optimum")
     assert verdict.verdict == expected
     assert (verdict.low, verdict.high) == pytest.approx((gamma - 0.02, gamma + 0.02))
 
 
 def test_claim_1b_at_the_optimum_without_an_interval_is_undecided():
     rows = fits(0.1, 0.1, 0.1, network="optimum", spread=np.nan)
-    assert claims.claim_1b(tables(synthesis=rows), "optimum").verdict == "undecided"
+    assert CLAIMS["1b"].decide(tables(synthesis=rows), "optimum").verdict == "undecided"
 
 
 # --- claim 2 -----------------------------------------------------------------------------------------------------
@@ -208,7 +207,7 @@ def study(noise, *, families=("F1", "F2", "F2b"), members=200):
     [({}, "supported"), ({"F2": 100.0}, "contradicted"), ({"F2": 0.35}, "undecided")],
 )
 def test_claim_2_looks_at_every_family(noise, expected):
-    verdict = claims.claim_2(tables(spectrum_study=study(noise)), "optimum")
+    verdict = CLAIMS["2"].decide(tables(spectrum_study=study(noise)), "optimum")
     assert verdict.verdict == expected
     assert "κ_pool" in verdict.statistic
     # κ_1 is constant and the margin is noise: shown, and not what the verdict rests on.
@@ -218,14 +217,14 @@ def test_claim_2_looks_at_every_family(noise, expected):
 
 
 def test_claim_2_with_three_members_is_undecided():
-    verdict = claims.claim_2(tables(spectrum_study=study({}, members=3)), "optimum")
+    verdict = CLAIMS["2"].decide(tables(spectrum_study=study({}, members=3)), "optimum")
     assert verdict.verdict == "undecided"
     assert "at least 4" in verdict.reason
 
 
 def test_claim_2_without_the_study_says_so():
-    assert "not computed in this run" in claims.claim_2(tables(), "optimum").reason
-    assert claims.claim_2(tables(spectrum_study=study({})), "networks").verdict == "undecided"
+    assert "not computed in this run" in CLAIMS["2"].decide(tables(), "optimum").reason
+    assert CLAIMS["2"].decide(tables(spectrum_study=study({})), "networks").verdict == "undecided"
 
 
 # --- claim 3 -----------------------------------------------------------------------------------------------------
@@ -242,13 +241,13 @@ def test_claim_2_without_the_study_says_so():
     ],
 )
 def test_claim_3_at_the_optimum(options, expected):
-    verdict = claims.claim_3(tables(theory_results=theory(**options)), "optimum")
+    verdict = CLAIMS["3"].decide(tables(theory_results=theory(**options)), "optimum")
     assert verdict.verdict == expected
     assert verdict.files == ("theory/digits/balanced/pal.json",)
 
 
 def test_a_vacuous_law_is_shown_and_does_not_decide():
-    verdict = claims.claim_3(tables(theory_results=theory(right=-0.1)), "optimum")
+    verdict = CLAIMS["3"].decide(tables(theory_results=theory(right=-0.1)), "optimum")
     assert verdict.verdict == "supported"
     assert any("vacuous" in e.reason for e in verdict.evidence)
 
@@ -270,13 +269,13 @@ def sigma(left, right=0.9):
 )
 def test_claim_3_in_networks(objective, left, expected):
     rows = metric("objective", objective) + sigma(left)
-    verdict = claims.claim_3(tables(metrics=rows, theory_results=theory()), "networks")
+    verdict = CLAIMS["3"].decide(tables(metrics=rows, theory_results=theory()), "networks")
     assert verdict.verdict == expected
 
 
 def test_claim_3_in_networks_needs_the_predictions_spectrum():
     rows = metric("objective", 0.5 + 0.001 * WOBBLE)
-    verdict = claims.claim_3(tables(metrics=rows, theory_results=theory()), "networks")
+    verdict = CLAIMS["3"].decide(tables(metrics=rows, theory_results=theory()), "networks")
     assert verdict.verdict == "undecided"
     assert "lacks" in verdict.reason
 
@@ -293,7 +292,7 @@ def test_an_objective_that_claim_3_is_not_stated_for_is_shown_and_decides_nothin
     rows += [(*r[:2], "mlp", *r[3:-1], np.nan) for r in sigma(WOBBLE)]
     whole = replace(tables(metrics=rows, theory_results=results), objectives={"cnn": "pal", "mlp": "other"})
     for where in ("optimum", "networks"):
-        verdict = claims.claim_3(whole, where)
+        verdict = CLAIMS["3"].decide(whole, where)
         assert verdict.verdict == "supported"
         spared = [e for e in verdict.evidence if not e.decides]
         assert spared
@@ -301,7 +300,7 @@ def test_an_objective_that_claim_3_is_not_stated_for_is_shown_and_decides_nothin
 
 
 def test_claim_3_without_theory():
-    assert claims.claim_3(tables(), "optimum").verdict == "undecided"
+    assert CLAIMS["3"].decide(tables(), "optimum").verdict == "undecided"
 
 
 # --- claim 4 -----------------------------------------------------------------------------------------------------
@@ -310,13 +309,13 @@ def test_claim_3_without_theory():
 @pytest.mark.parametrize(("residual", "expected"), [(1e-6, "supported"), (0.02, "contradicted")])
 def test_claim_4a_at_the_optimum(residual, expected):
     results = theory(residual=residual) | theory("step", delta=0.8, residual=0.5)
-    verdict = claims.claim_4a(tables(theory_results=results), "optimum")
+    verdict = CLAIMS["4a"].decide(tables(theory_results=results), "optimum")
     assert verdict.verdict == expected
     assert len(verdict.evidence) == 1  # the anisotropic setting is not asked
 
 
 def test_claim_4a_at_the_optimum_needs_an_isotropic_distribution():
-    verdict = claims.claim_4a(tables(theory_results=theory("step", delta=0.8)), "optimum")
+    verdict = CLAIMS["4a"].decide(tables(theory_results=theory("step", delta=0.8)), "optimum")
     assert verdict.verdict == "undecided"
     assert "isotropic" in verdict.reason
 
@@ -338,11 +337,11 @@ def residual_rows(excess, setting):
 )
 def test_claim_4_in_networks(excess, expected_4a, expected_4b):
     isotropic = tables(metrics=residual_rows(excess, "uniform"), theory_results=theory() | theory("uniform"))
-    assert claims.claim_4a(isotropic, "networks").verdict == expected_4a
-    assert claims.claim_4b(isotropic, "networks").verdict == "undecided"
+    assert CLAIMS["4a"].decide(isotropic, "networks").verdict == expected_4a
+    assert CLAIMS["4b"].decide(isotropic, "networks").verdict == "undecided"
     anisotropic = tables(metrics=residual_rows(excess, "step"), theory_results=theory() | theory("step", delta=0.8))
-    assert claims.claim_4b(anisotropic, "networks").verdict == expected_4b
-    assert claims.claim_4a(anisotropic, "networks").verdict == "undecided"
+    assert CLAIMS["4b"].decide(anisotropic, "networks").verdict == expected_4b
+    assert CLAIMS["4a"].decide(anisotropic, "networks").verdict == "undecided"
 
 
 def grid(*rows):
@@ -364,11 +363,11 @@ ISOTROPIC = (0.0, 0.0, 1.0, 0.0, 0.0, 1e-9)
     ],
 )
 def test_claim_4b_at_the_optimum(rows, expected):
-    assert claims.claim_4b(tables(tagwise_study=grid(*rows)), "optimum").verdict == expected
+    assert CLAIMS["4b"].decide(tables(tagwise_study=grid(*rows)), "optimum").verdict == expected
 
 
 def test_claim_4b_without_the_grid_says_so():
-    assert "not computed in this run" in claims.claim_4b(tables(), "optimum").reason
+    assert "not computed in this run" in CLAIMS["4b"].decide(tables(), "optimum").reason
 
 
 # --- claim 5 -----------------------------------------------------------------------------------------------------
@@ -387,13 +386,13 @@ def test_claim_4b_without_the_grid_says_so():
 )
 def test_claim_5_in_networks(gap, variation, expected):
     rows = metric("gap_reference", gap) + metric("total_variation", variation)
-    verdict = claims.claim_5(tables(metrics=rows), "networks")
+    verdict = CLAIMS["5"].decide(tables(metrics=rows), "networks")
     assert verdict.verdict == expected
 
 
 def test_claim_5_has_nothing_to_say_at_the_optimum_or_without_its_metric():
-    assert "about training" in claims.claim_5(tables(), "optimum").reason
-    assert "gap_reference" in claims.claim_5(tables(), "networks").reason
+    assert "about training" in CLAIMS["5"].decide(tables(), "optimum").reason
+    assert "gap_reference" in CLAIMS["5"].decide(tables(), "networks").reason
 
 
 # --- claim 6 -----------------------------------------------------------------------------------------------------
@@ -418,7 +417,7 @@ def five(ratios, *, setting="step", dataset="digits", network="cnn", seeds=5):
     ],
 )
 def test_claim_6_in_networks(ratios, expected):
-    verdict = claims.claim_6(tables(metrics=five(ratios)), "networks")
+    verdict = CLAIMS["6"].decide(tables(metrics=five(ratios)), "networks")
     assert verdict.verdict == expected
     assert len(verdict.evidence) == 5
     assert verdict.value == pytest.approx(min(ratios), abs=1e-12)
@@ -428,13 +427,13 @@ def test_claim_6_in_networks(ratios, expected):
 
 def test_claim_6_needs_every_data_set():
     rows = five([0.5] * 5) + five([0.5, 0.5, 0.5, 0.5, -0.4], dataset="mnist")
-    assert claims.claim_6(tables(metrics=rows), "networks").verdict == "contradicted"
+    assert CLAIMS["6"].decide(tables(metrics=rows), "networks").verdict == "contradicted"
 
 
 def test_claim_6_leaves_the_equal_steps_control_out():
     rows = five([0.5] * 5) + [r for r in five([-0.5] * 5, setting="equal-steps") if r[1] == "equal-steps"]
-    assert claims.claim_6(tables(metrics=rows), "networks").verdict == "supported"
-    shown = claims.control_table(tables(metrics=rows))
+    assert CLAIMS["6"].decide(tables(metrics=rows), "networks").verdict == "supported"
+    shown = control_table(tables(metrics=rows))
     control = shown[(shown["setting"] == "equal-steps") & (shown["variant"] == "definition")]
     np.testing.assert_allclose(control["value"].astype(float), -0.5, atol=1e-12)
     assert not control["decides"].any()
@@ -443,41 +442,41 @@ def test_claim_6_leaves_the_equal_steps_control_out():
 def test_claim_6_pairs_by_seed_and_not_by_order():
     rows = five([0.5] * 5)
     shuffled = [rows[i] for i in np.random.Generator(np.random.PCG64(0)).permutation(len(rows))]
-    first, second = (claims.claim_6(tables(metrics=r), "networks") for r in (rows, shuffled))
+    first, second = (CLAIMS["6"].decide(tables(metrics=r), "networks") for r in (rows, shuffled))
     assert (first.low, first.high) == pytest.approx((second.low, second.high))
 
 
 def test_a_network_with_one_seed_is_shown_and_does_not_decide():
-    alone = claims.claim_6(tables(metrics=five([0.5] * 5, seeds=1)), "networks")
+    alone = CLAIMS["6"].decide(tables(metrics=five([0.5] * 5, seeds=1)), "networks")
     assert alone.verdict == "undecided"
     assert "1 seed; at least 5" in alone.reason
     rows = five([0.5] * 5) + five([-0.5] * 5, network="mlp", seeds=1)
-    beside = claims.claim_6(tables(metrics=rows), "networks")
+    beside = CLAIMS["6"].decide(tables(metrics=rows), "networks")
     assert beside.verdict == "supported"
     assert "5 entries shown only" in beside.reason
 
 
 def test_claim_6_with_a_metric_missing_or_not_positive_is_undecided():
     without = [row for row in five([0.5] * 5) if row[6] != "angle"]
-    verdict = claims.claim_6(tables(metrics=without), "networks")
+    verdict = CLAIMS["6"].decide(tables(metrics=without), "networks")
     assert verdict.verdict == "undecided"
     assert "lacks" in verdict.reason
     zero = [(*row[:-1], 0.0) if row[6] == "angle" and row[1] == "balanced" else row for row in five([0.5] * 5)]
-    assert claims.claim_6(tables(metrics=zero), "networks").verdict == "undecided"
+    assert CLAIMS["6"].decide(tables(metrics=zero), "networks").verdict == "undecided"
 
 
 def test_claim_6_variants_read_their_own_rows():
     rows = five([0.5] * 5)
     rows += [(*r[:7], "li2024", *r[8:-1], 0.01 if r[1] == "step" else 1.0) for r in rows if r[6] == "nc3"]
     rows = [(*r[:7], "definition", *r[8:]) if r[6] == "nc3" and r[7] == "" else r for r in rows]
-    assert claims.claim_6(tables(metrics=rows), "networks").verdict == "supported"
-    assert claims.claim_6(tables(metrics=rows), "networks", variant="li2024").verdict == "contradicted"
+    assert CLAIMS["6"].decide(tables(metrics=rows), "networks").verdict == "supported"
+    assert CLAIMS["6-li2024"].decide(tables(metrics=rows), "networks").verdict == "contradicted"
 
 
 def test_seeds_that_end_at_different_epochs_are_refused():
     rows = [row for row in five([0.5] * 5) if (row[3], row[4]) != (2, 9)]
     with pytest.raises(InputError, match="seeds end at epochs 0 to 9"):
-        claims.claim_6(tables(metrics=rows), "networks")
+        CLAIMS["6"].decide(tables(metrics=rows), "networks")
 
 
 def optimum_rows(changes):
@@ -500,12 +499,12 @@ def optimum_rows(changes):
     ],
 )
 def test_claim_6_at_the_optimum(changes, expected):
-    assert claims.claim_6(tables(optimum=optimum_rows(changes)), "optimum").verdict == expected
+    assert CLAIMS["6"].decide(tables(optimum=optimum_rows(changes)), "optimum").verdict == expected
 
 
 def test_claim_6_without_a_balanced_setting():
     only = {"step": SETTINGS["step"]}
-    verdict = claims.claim_6(tables(settings=only), "networks")
+    verdict = CLAIMS["6"].decide(tables(settings=only), "networks")
     assert verdict.verdict == "undecided"
     assert "balanced" in verdict.reason
 
@@ -525,7 +524,7 @@ def test_claim_6_without_a_balanced_setting():
 def test_li_1_in_networks(values, expected):
     rows = metric("nc2_h", values) + metric("nc2_h", values + 9, setting="step")
     results = theory() | theory("step", counts=(10, 10, 1, 4, 4, 4))
-    verdict = claims.claim_li1(tables(metrics=rows, theory_results=results), "networks")
+    verdict = CLAIMS["Li1"].decide(tables(metrics=rows, theory_results=results), "networks")
     assert verdict.verdict == expected
     assert verdict.value == pytest.approx(np.mean(values))  # the imbalanced setting is not asked
 
@@ -534,14 +533,14 @@ def test_li_2_needs_the_angle_and_the_residual():
     small, large = 0.02 + 0.001 * WOBBLE, 0.3 + 0.001 * WOBBLE
     for residual, expected in ((small, "supported"), (large, "contradicted")):
         rows = metric("angle", small) + metric("tagwise_residual", residual)
-        verdict = claims.claim_li2(tables(metrics=rows, theory_results=theory()), "networks")
+        verdict = CLAIMS["Li2"].decide(tables(metrics=rows, theory_results=theory()), "networks")
         assert verdict.verdict == expected
 
 
 @pytest.mark.parametrize(("value", "expected"), [(1e-7, "supported"), (0.02, "contradicted")])
 def test_li_1_at_the_optimum(value, expected):
     rows = [("digits", "balanced", "pal", "convex", "nc2_h", "definition", np.nan, value)]
-    assert claims.claim_li1(tables(optimum=rows, theory_results=theory()), "optimum").verdict == expected
+    assert CLAIMS["Li1"].decide(tables(optimum=rows, theory_results=theory()), "optimum").verdict == expected
 
 
 def test_label_sets_that_never_occur_are_not_balanced():
@@ -549,7 +548,7 @@ def test_label_sets_that_never_occur_are_not_balanced():
     distribution = results["digits", "balanced", "pal"]["distribution"]
     distribution["label_sets"].pop()
     distribution["counts"].pop()
-    verdict = claims.claim_li1(tables(theory_results=results), "optimum")
+    verdict = CLAIMS["Li1"].decide(tables(theory_results=results), "optimum")
     assert verdict.verdict == "undecided"
 
 
@@ -609,7 +608,14 @@ def test_an_optimum_that_is_not_certified_decides_nothing():
     rows = fits(0.07, 0.1, 0.1, network="optimum")
     optimum = [*optimum_rows([0.1, 0.2, 0.2, 0.1, 0.1])]
     given = tables(synthesis=rows, optimum=optimum, theory_results=results)
-    for rule in (claims.claim_1a, claims.claim_1b, claims.claim_4a, claims.claim_6, claims.claim_li1, claims.claim_li2):
+    for rule in (
+        CLAIMS["1a"].decide,
+        CLAIMS["1b"].decide,
+        CLAIMS["4a"].decide,
+        CLAIMS["6"].decide,
+        CLAIMS["Li1"].decide,
+        CLAIMS["Li2"].decide,
+    ):
         verdict = rule(given, "optimum")
         assert verdict.verdict == "undecided"
         assert "not certified" in verdict.reason
@@ -619,7 +625,7 @@ def test_a_bound_that_is_not_available_says_why():
     results = theory()
     results["digits", "balanced", "pal"]["bound"] = {"value": None, "ratio": None, "reason": "no law for it"}
     for where in ("optimum", "networks"):
-        verdict = claims.claim_3(
+        verdict = CLAIMS["3"].decide(
             tables(metrics=metric("objective", 0.5 + 0.001 * WOBBLE), theory_results=results), where
         )
         assert verdict.verdict == "undecided"
