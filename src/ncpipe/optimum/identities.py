@@ -37,7 +37,7 @@ def kernel_synthesis(
     """Synthesise every prototype from all others by the kernel of their residuals, theory.md (26).
 
     With r_S = ∇ℓ_S = τ p_S − t_S, stationarity of (7) in W and in the features gives
-    h_S = λ⁻² Σ_S' w_S' ⟨r_S, r_S'⟩ h_S': each label set enters in proportion to its frequency w_S', so synthesis weighted by
+    h_S = λ⁻² Σ_S' w_S' ⟨r_S, r_S'⟩ h_S'. Each label set enters in proportion to its frequency w_S': synthesis weighted by
     frequency, with exponent exactly 1, holds in this basis.
 
     Parameters
@@ -64,16 +64,15 @@ def kernel_synthesis(
     >>> made.residual_prototypes < 1e-5
     True
     """
-    weight, prototypes = (
-        check_array("weight", weight, ("class", "feature")),
-        check_array("prototypes", prototypes, ("label set", "feature")),
-    )
+    weight = check_array("weight", weight, ("class", "feature"))
     bias = check_array("bias", bias, ("class",))
-    expected = (distribution.classes, len(distribution.counts))
-    if (len(weight), len(prototypes)) != expected or weight.shape[1] != prototypes.shape[1] or len(bias) != len(weight):
+    prototypes = check_array("prototypes", prototypes, ("label set", "feature"))
+    classes, label_sets, width = distribution.classes, len(distribution.counts), weight.shape[1]
+    shapes = weight.shape, bias.shape, prototypes.shape
+    if shapes != ((classes, width), (classes,), (label_sets, width)):
         raise InputError(
-            f"weight, bias, prototypes: found shapes {weight.shape}, {bias.shape}, {prototypes.shape}; allowed: (K, d), "
-            f"(K,) and (S, d) with K, S = {expected}"
+            f"weight, bias, prototypes: found shapes {shapes}; allowed: (K, d), (K,) and (S, d) with K = {classes}, "
+            f"S = {label_sets}"
         )
     for name, value in (("weight", weight), ("prototypes", prototypes)):
         if not value.any():

@@ -49,7 +49,8 @@ def rank_interval(
     probabilities = predictions(logits, objective.loss)
     slack = radius(distribution, objective, gap=gap) - objective.lam
     residuals = np.linalg.svd(residual_matrix(distribution, objective, probabilities=probabilities), compute_uv=False)
-    highest = int(np.count_nonzero(residuals + slack >= objective.lam * (1 - 1e-12)))
+    most = min(len(distribution.counts), distribution.classes - (objective.loss == "pal"))  # logits sum to 0 there
+    highest = min(most, int(np.count_nonzero(residuals + slack >= objective.lam * (1 - 1e-12))))
 
     root = np.sqrt(distribution.weights)
     rows = logits - logits.mean(axis=1, keepdims=True) if objective.facts.contrasts_only else logits
