@@ -32,13 +32,18 @@ class KernelSynthesis(NamedTuple):
 
 
 def kernel_synthesis(
-    distribution: LabelDistribution, objective: Objective, weight: np.ndarray, bias: np.ndarray, prototypes: np.ndarray
+    distribution: LabelDistribution,
+    objective: Objective,
+    *,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    prototypes: np.ndarray,
 ) -> KernelSynthesis:
     """Synthesise every prototype from all others by the kernel of their residuals, theory.md (26).
 
     With r_S = ∇ℓ_S = τ p_S − t_S, stationarity of (7) in W and in the features gives
-    h_S = λ⁻² Σ_S' w_S' ⟨r_S, r_S'⟩ h_S'. Each label set enters in proportion to its frequency w_S': synthesis weighted by
-    frequency, with exponent exactly 1, holds in this basis.
+    h_S = λ⁻² Σ_S' w_S' ⟨r_S, r_S'⟩ h_S'. Each label set enters in proportion to its frequency w_S': in this basis, weights
+    grow with frequency, with exponent exactly 1.
 
     Parameters
     ----------
@@ -60,7 +65,9 @@ def kernel_synthesis(
     >>> labels = LabelDistribution.from_counts({(0,): 30, (1,): 10, (2,): 5, (0, 1): 7, (1, 2): 4}, 3)
     >>> objective = Objective("normalised", 0.01, 0.02, 0.01)
     >>> optimum = solve(labels, objective)
-    >>> made = kernel_synthesis(labels, objective, optimum.weight, optimum.bias, optimum.prototypes)
+    >>> made = kernel_synthesis(
+    ...     labels, objective, weight=optimum.weight, bias=optimum.bias, prototypes=optimum.prototypes
+    ... )
     >>> made.residual_prototypes < 1e-5
     True
     """
