@@ -42,8 +42,8 @@ def kernel_synthesis(
     """Synthesise every prototype from all others by the kernel of their residuals, theory.md (26).
 
     With r_S = ∇ℓ_S = τ p_S − t_S, stationarity of (7) in W and in the features gives
-    h_S = λ⁻² Σ_S' w_S' ⟨r_S, r_S'⟩ h_S'. Each label set enters in proportion to its frequency w_S': in this basis, weights
-    grow with frequency, with exponent exactly 1.
+    h_S = λ⁻² Σ_S' w_S' ⟨r_S, r_S'⟩ h_S'. Each label set enters in proportion to its frequency w_S': in this basis,
+    weights grow with frequency, with exponent exactly 1.
 
     Parameters
     ----------
