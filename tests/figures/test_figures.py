@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -28,8 +29,9 @@ from ncpipe.figures.study_ratios import study_ratios
 from ncpipe.figures.study_spectrum import study_spectrum
 from ncpipe.figures.style import STYLE_FILE, house_style, looks
 from ncpipe.figures.synthesis import synthesis
+from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.results.tables import CRITICAL_STUDY, METRICS, OPTIMUM, PHASE_STUDY, RATIOS_STUDY, SYNTHESIS, read_table
-from ncpipe.results.theory_file import read_theory_files as read_theory
+from ncpipe.results.theory_file import LabelSpectrum, read_theories
 from ncpipe.stores.files import check_result
 from ncpipe.theory.studies import write_study
 
@@ -77,7 +79,7 @@ def frames(results):
         "metrics": one(read_table(results.metrics, METRICS)),
         "optimum": one(read_table(results.optimum, OPTIMUM)),
         "synthesis": one(read_table(results.synthesis, SYNTHESIS)),
-        "theory": {key: value for key, value in read_theory(results.theory).items() if key[0] == "mlab_digits"},
+        "theory": {key: value for key, value in read_theories(results.theory).items() if key[0] == "mlab_digits"},
         "settings": settings_from_config(results.settings),
     }
 
@@ -226,17 +228,19 @@ def test_spectrum_names_the_weakest_contrast_and_draws_equal_labels_once(frames)
     ends = drawn[(drawn["index"] == 5) & (drawn["dataset"] == "mlab_digits")].set_index(["setting", "spectrum"])
     assert ends.loc[("balanced", "1"), "weakest"] == "all contrasts alike"
     assert "class 5" in ends.loc[("step-0.1", "pooled"), "weakest"]
-    payload = frames["theory"]["mlab_digits", "step-0.1", "pal"]["spectrum"]["pooled"]
-    assert ends.loc[("step-0.1", "pooled"), "eigenvalue"] == payload["kappa"]
+    pooled = frames["theory"]["mlab_digits", "step-0.1", "pal"].spectra[-1]
+    assert ends.loc[("step-0.1", "pooled"), "eigenvalue"] == pooled.eigenvalues[-1]
 
 
 def test_two_eigenvalues_of_very_many_classes_are_the_first_and_the_last(frames):
-    payload = frames["theory"]["mlab_digits", "balanced", "pal"]
-    part = {
-        "kappa": 0.1, "kappa_max": 0.2, "anisotropy": 0.5, "eigenvalues": [0.2, 0.1],
-        "weakest": {"contrast": [0.0] * 1000, "classes": [["a"], ["b"]]},
-    }  # fmt: skip
-    changed = {**payload, "spectrum": {"multiplicities": [{"m": 1, **part}], "pooled": part}}
+    ends = {"anisotropy": 0.5, "eigenvalues": np.array([0.2, 0.1]), "weakest": np.zeros(1000), "sides": ()}
+        "anisotropy": 0.5,
+        "eigenvalues": np.array([0.2, 0.1]),
+        "weakest": np.zeros(1000),
+        "sides": (("a",), ("b",)),
+    }
+    spectra = tuple(LabelSpectrum(multiplicity=m, **ends) for m in (1, None))
+    changed = replace(frames["theory"]["mlab_digits", "balanced", "pal"], spectra=spectra)
     _, drawn = spectrum({("x", "balanced", "pal"): changed}, frames["settings"])
     assert drawn["index"].tolist() == [1, 999, 1, 999]
 
@@ -258,8 +262,8 @@ def test_gap_carries_both_references(frames):
         frames["metrics"], frames["theory"], frames["settings"], network="mlp", objective="pal",
     )  # fmt: skip
     lines = drawn[drawn["metric"].str.startswith("reference") & (drawn["setting"] == "step-0.1")]
-    payload = frames["theory"]["mlab_digits", "step-0.1", "pal"]
-    expected = {"reference_convex": payload["optimum"]["objective"], "reference_relu": payload["relu"]["objective"]}
+    references = frames["theory"]["mlab_digits", "step-0.1", "pal"].references
+    expected = {f"reference_{name}": reference.objective for name, reference in references.items()}
     assert dict(zip(lines["metric"], lines["value"], strict=False)) == expected
 
 
@@ -282,15 +286,25 @@ def test_an_exponent_identified_nowhere_is_a_figure_that_says_so(frames):
     assert drawn.empty
 
 
-def test_an_undefined_metric_is_a_note_and_a_missing_one_an_error(frames):
-    undefined = frames["metrics"].copy()
-    undefined.loc[undefined["metric"] == "angle", "value"] = np.nan
-    options = {"network": "mlp", "variant": "definition"}
-    _, drawn = dynamics(undefined, frames["settings"], **options)
-    assert drawn.loc[drawn["metric"] == "angle", "value"].isna().all()
-    missing = frames["metrics"][frames["metrics"]["metric"] != "angle"]
-    with pytest.raises(InputError, match="no row of angle"):
-        dynamics(missing, frames["settings"], **options)
+@pytest.mark.parametrize("present", [True, False])
+@pytest.mark.parametrize("name", ["dynamics", "final"])
+def test_an_undefined_metric_is_a_note_and_a_row_without_a_value(name, present, frames):
+    table = frames["metrics"].copy()
+    if present:
+        table.loc[table["metric"] == "angle", "value"] = np.nan
+    else:
+        table = table[table["metric"] != "angle"]
+    if name == "dynamics":
+        figure, drawn = dynamics(table, frames["settings"], network="mlp", variant="definition")
+    else:
+        figure, drawn = final(
+            table, frames["optimum"], frames["settings"], network="mlp", objective="pal", variant="definition"
+        )
+    rows = drawn[drawn["metric"] == "angle"]
+    assert set(rows["setting"]) == set(drawn["setting"])
+    assert rows["value"].isna().all()
+    assert (rows["seeds"] == 0).all()
+    assert [text.get_text() for text in figure.axes[-1].texts] == ["not defined in this run"]
 
 
 @pytest.mark.parametrize("figure", ["dynamics", "final", "gap", "synthesis", "exponents"])
@@ -404,10 +418,10 @@ def frames_at_end(metrics, network, setting, metric, variant):
 def test_weighted_settings_count_the_samples_that_they_have(imbalance):
     """A theory file with sampling weights is about other counts than those of Li's mean."""
     key = ("mlab_digits", "step-0.2", "pal")
-    payload = imbalance["theory"][key]
-    entry = payload["distribution"]
-    weighted = {**entry, "natural_counts": entry["counts"], "counts": [1.0] * len(entry["counts"])}
-    theory = {**imbalance["theory"], key: {**payload, "distribution": weighted}}
+    entry = imbalance["theory"][key]
+    counts = dict.fromkeys(entry.natural.label_sets, 1.0)
+    weighted = replace(entry, distribution=LabelDistribution.from_counts(counts, entry.natural.classes))
+    theory = {**imbalance["theory"], key: weighted}
     drawn = [bookkeeping(**{**imbalance, "theory": t})[1] for t in (theory, imbalance["theory"])]
     pd.testing.assert_frame_equal(*drawn)
 

@@ -12,9 +12,13 @@ import pytest
 
 from ncpipe.errors import InputError
 from ncpipe.experiment.setting import settings_from_config
+from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.objective.settings import Objective
+from ncpipe.optimum.laws import Law
 from ncpipe.report.claims import CLAIMS, Tables, control_table, decide, write_claims
 from ncpipe.report.evidence import MINIMUM_SEEDS
 from ncpipe.results.tables import METRICS, OPTIMUM, SYNTHESIS
+from ncpipe.results.theory_file import Bound, LabelSpectrum, Reference, Theory
 
 SETTINGS = {
     "balanced": {"profile": "balanced"},
@@ -37,22 +41,26 @@ def metric(name, values, *, setting="balanced", dataset="digits", network="cnn",
     ]
 
 
+RAW = {"target": "raw", "lambda_w": 0.1, "lambda_h": 0.1, "lambda_b": 0.0, "bias": False}
+
+
 def theory(setting="balanced", *, delta=0.0, ratio=0.95, right=0.9, residual=0.0, counts=(10, 10, 10, 4, 4, 4)):
-    return {
-        ("digits", setting, "pal"): {
-            "spectrum": {"multiplicities": [{"m": 1, "anisotropy": delta}, {"m": 2, "anisotropy": None}]},
-            "distribution": {
-                "classes": 3,
-                "label_sets": [[0], [1], [2], [0, 1], [0, 2], [1, 2]],
-                "counts": list(counts),
-            },
-            "objective": {"target": "raw", "lambda_w": 0.1, "lambda_h": 0.1, "lambda_b": 0.0, "bias": False},
-            "bound": {"value": ratio * 0.5, "ratio": ratio},
-            "optimum": {"objective": 0.5, "certified": True},
-            "laws": {"spectral": [{"multiplicity": None, "left": 1.0, "right": right, "tightness": right}]},
-            "tagwise": [{"multiplicity": 2, "residual": residual}],
-        }
-    }
+    label_sets = [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)]
+    distribution = LabelDistribution.from_counts(dict(zip(label_sets, counts, strict=True)), 3)
+    nothing = np.empty(0)
+    entry = Theory(
+        distribution=distribution,
+        natural=distribution,
+        objective=Objective.from_config(RAW),
+        references={"convex": Reference(0.5, 0.5, True, nothing, nothing, nothing, nothing)},
+        spectra=tuple(LabelSpectrum(m, d, nothing, nothing, ()) for m, d in ((1, delta), (2, None), (None, delta))),
+        bound=Bound(ratio * 0.5, ratio, ""),
+        spectral_laws=(Law(None, 1.0, right),),
+        tagwise={2: residual},
+        synthesis=[],
+        digest="",
+    )
+    return {("digits", setting, "pal"): entry}
 
 
 def tables(*, metrics=(), synthesis=(), optimum=(), theory_results=None, settings=SETTINGS, **studies):
@@ -283,10 +291,12 @@ def test_claim_3_in_networks_needs_the_predictions_spectrum():
 @pytest.mark.parametrize("entry", [{"loss": "bce"}, {"class_weights": [1.0, 2.0, 1.0]}, {"classifier": "etf"}])
 def test_an_objective_that_claim_3_is_not_stated_for_is_shown_and_decides_nothing(entry):
     results = theory()
-    other = {**results["digits", "balanced", "pal"], "bound": {"value": None, "ratio": None, "reason": "not stated"}}
-    other["objective"] = {**other["objective"], **entry}
-    other["laws"] = {"spectral": []}
-    results["digits", "balanced", "other"] = other
+    results["digits", "balanced", "other"] = replace(
+        results["digits", "balanced", "pal"],
+        bound=Bound(None, None, "not stated"),
+        objective=Objective.from_config({**RAW, **entry}),
+        spectral_laws=(),
+    )
     rows = metric("objective", 0.5 + 0.001 * WOBBLE) + sigma(1.0 + 0.01 * WOBBLE)
     rows += metric("objective", 9.0 + WOBBLE, network="mlp")
     rows += [(*r[:2], "mlp", *r[3:-1], np.nan) for r in sigma(WOBBLE)]
@@ -543,11 +553,22 @@ def test_li_1_at_the_optimum(value, expected):
     assert CLAIMS["Li1"].decide(tables(optimum=rows, theory_results=theory()), "optimum").verdict == expected
 
 
+@pytest.mark.parametrize("claim", ["Li1", "Li2"])
+def test_a_metric_that_is_not_defined_at_the_optimum_decides_nothing(claim):
+    names = {"Li1": ("nc2_h",), "Li2": ("angle", "tagwise_residual")}[claim]
+    m = np.nan if claim == "Li1" else 2
+    rows = [("digits", "balanced", "pal", "convex", name, "definition", m, np.nan) for name in names]
+    verdict = CLAIMS[claim].decide(tables(optimum=rows, theory_results=theory()), "optimum")
+    assert verdict.verdict == "undecided"
+    assert "not defined at this optimum" in verdict.reason
+
+
 def test_label_sets_that_never_occur_are_not_balanced():
     results = theory()
-    distribution = results["digits", "balanced", "pal"]["distribution"]
-    distribution["label_sets"].pop()
-    distribution["counts"].pop()
+    key = ("digits", "balanced", "pal")
+    counts = results[key].distribution.as_counts()
+    del counts[1, 2]
+    results[key] = replace(results[key], distribution=LabelDistribution.from_counts(counts, 3))
     verdict = CLAIMS["Li1"].decide(tables(theory_results=results), "optimum")
     assert verdict.verdict == "undecided"
 
@@ -603,8 +624,9 @@ def test_studies_are_read_when_they_are_there(results, tmp_path):
 
 def test_an_optimum_that_is_not_certified_decides_nothing():
     results = theory(residual=1e-6) | theory("exponential", delta=0.8) | theory("step", delta=0.8)
-    for payload in results.values():
-        payload["optimum"]["certified"] = False
+    for key, entry in results.items():
+        uncertified = replace(entry.references["convex"], certified=False)
+        results[key] = replace(entry, references={"convex": uncertified})
     rows = fits(0.07, 0.1, 0.1, network="optimum")
     optimum = [*optimum_rows([0.1, 0.2, 0.2, 0.1, 0.1])]
     given = tables(synthesis=rows, optimum=optimum, theory_results=results)
@@ -623,7 +645,8 @@ def test_an_optimum_that_is_not_certified_decides_nothing():
 
 def test_a_bound_that_is_not_available_says_why():
     results = theory()
-    results["digits", "balanced", "pal"]["bound"] = {"value": None, "ratio": None, "reason": "no law for it"}
+    key = ("digits", "balanced", "pal")
+    results[key] = replace(results[key], bound=Bound(None, None, "no law for it"))
     for where in ("optimum", "networks"):
         verdict = CLAIMS["3"].decide(
             tables(metrics=metric("objective", 0.5 + 0.001 * WOBBLE), theory_results=results), where

@@ -13,7 +13,7 @@ from ncpipe.figures.imbalance_marks import (
     NC1_AT_OPTIMA,
     REFERENCES,
     VARIANTS,
-    Theory,
+    Theories,
     categories,
     empty_panel,
     filled,
@@ -38,7 +38,7 @@ _RECOUNTED: tuple[str, dict[str, Any]] = (
 
 def bookkeeping(
     metrics: pd.DataFrame,
-    theory: Theory,
+    theory: Theories,
     ratios: pd.DataFrame | None,
     settings: Mapping[str, Setting],
     *,

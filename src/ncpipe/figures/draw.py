@@ -37,7 +37,7 @@ from ncpipe.results.tables import (
     TAGWISE_STUDY,
     read_table,
 )
-from ncpipe.results.theory_file import read_theory_files
+from ncpipe.results.theory_file import read_theories
 
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "metrics": METRICS,
@@ -122,4 +122,4 @@ def _read(table: str, files: Mapping[str, Path | Sequence[Path]]) -> Any:
         return None
     entry = files[table]
     paths = [entry] if isinstance(entry, (str, Path)) else list(entry)
-    return read_theory_files(paths) if table == "theory" else read_table(paths[0], _COLUMNS[table])
+    return read_theories(paths) if table == "theory" else read_table(paths[0], _COLUMNS[table])

@@ -9,7 +9,18 @@ import pandas as pd
 
 from ncpipe.errors import InputError
 from ncpipe.experiment.setting import Setting
-from ncpipe.figures.style import epoch_axis, legend, log_axis, looks, panels, present, setting_handles
+from ncpipe.figures.style import (
+    ONLY_CONTROLS,
+    epoch_axis,
+    legend,
+    log_axis,
+    looks,
+    nothing_to_draw,
+    panels,
+    present,
+    setting_handles,
+    with_undefined,
+)
 from ncpipe.results.tables import COLLAPSE_METRICS, METRIC_LABELS, metric_rows, over_seeds, select
 
 if TYPE_CHECKING:
@@ -17,13 +28,12 @@ if TYPE_CHECKING:
 
 
 def five_metrics(metrics: pd.DataFrame, network: str, variant: str, what: str) -> pd.DataFrame:
-    """Rows of the five metrics of one network; a metric may be undefined (no value), its rows must be there."""
+    """Rows of the five metrics of one network; a metric that is not defined has no value, or no row."""
     rows = select(metrics, what, network=network)
     parts = [metric_rows(rows, metric, variant=variant) for metric in COLLAPSE_METRICS]
-    lacking = [metric for metric, part in zip(COLLAPSE_METRICS, parts, strict=True) if part.empty]
-    if lacking:
-        raise InputError(f"{what}: the table has no row of {', '.join(lacking)} ({variant}) for network {network}")
-    return pd.concat(parts)
+    if all(part.empty for part in parts):
+        raise InputError(f"{what}: the table has no collapse metric ({variant}) of network {network}")
+    return pd.concat([part for part in parts if len(part)])
 
 
 def dynamics(
@@ -52,14 +62,17 @@ def dynamics(
     Raises
     ------
     InputError
-        If the table has no row of a metric for this network.
+        If the table has no metric of this network.
     """
     rows = five_metrics(metrics, network, variant, "dynamics")
     shown = present(settings, rows, controls=False)
-    rows = select(rows, "dynamics", setting=[s.name for s in shown])
+    rows = rows[rows["setting"].isin([s.name for s in shown])]
     drawn = over_seeds(rows, ["dataset", "setting", "metric", "epoch"], log=True).sort_values(
         ["dataset", "setting", "metric", "epoch"], kind="stable", ignore_index=True
     )
+    if drawn.empty:
+        return nothing_to_draw(ONLY_CONTROLS, drawn)
+    drawn = with_undefined(drawn)
     styles = looks(settings)
     datasets = list(dict.fromkeys(rows["dataset"]))
     figure, axes = panels(len(datasets), 5, width=2.05, height=1.75, sharex=True)

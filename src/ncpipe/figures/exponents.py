@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ncpipe.experiment.setting import Setting
-from ncpipe.figures.style import REFERENCE, legend, looks, note, panels, present
-from ncpipe.figures.synthesis_marks import BASES, MULTIPLICITY, draw_estimate, kind_handles, rows_of
+from ncpipe.figures.style import ONLY_CONTROLS, REFERENCE, legend, looks, nothing_to_draw, panels, present
+from ncpipe.figures.synthesis_marks import BASES, MULTIPLICITY, NO_PAIRS, draw_estimate, kind_handles, rows_of
 from ncpipe.results.tables import over_seeds, select
 
 if TYPE_CHECKING:
@@ -44,9 +44,10 @@ def exponents(synthesis: pd.DataFrame, settings: Mapping[str, Setting], *, netwo
     InputError
         If the table has no fit of this network. That γ is not identified anywhere is a result, and is drawn as one.
     """
-    rows = select(synthesis, "fitted exponents", hypothesis="fitted", multiplicity=MULTIPLICITY)
-    own = select(rows, "fitted exponents", network=network)
-    own = own[own["identified"]]
+    select(synthesis, "fitted exponents", network=network)
+    rows = rows_of(synthesis, hypothesis="fitted", multiplicity=MULTIPLICITY)
+    fitted = rows[rows["network"] == network]
+    own = fitted[fitted["identified"]]
     shown = present(settings, own, controls=False)
     by = ["dataset", "setting", "network", "basis", "frequency"]
     certified = rows[rows["identified"] & (rows["network"] == "optimum")].assign(seeds=0)
@@ -54,7 +55,7 @@ def exponents(synthesis: pd.DataFrame, settings: Mapping[str, Setting], *, netwo
     drawn = pd.concat([over_seeds(own, by, value="gamma"), certified[[*by, "value", "low", "high", "seeds"]]])
     drawn = drawn[drawn["setting"].isin([s.name for s in shown])].reset_index(drop=True)
     if drawn.empty:
-        return _nothing_identified(rows[rows["network"] == network], drawn)
+        return nothing_to_draw(_why_nothing(fitted), drawn)
     styles = looks(settings)
     datasets = list(dict.fromkeys(own["dataset"]))
     places = [(s, f) for s in shown for f in FREQUENCIES]
@@ -98,9 +99,11 @@ def exponents(synthesis: pd.DataFrame, settings: Mapping[str, Setting], *, netwo
     return figure, drawn
 
 
-def _nothing_identified(rows: pd.DataFrame, drawn: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    reasons = ", ".join(dict.fromkeys(reason for reason in rows["reason"] if reason))
-    figure, axes = panels(1, 1, width=5.0, height=1.2)
-    note(axes[0, 0], f"γ is not identified in any setting: {reasons}")
-    axes[0, 0].set_axis_off()
-    return figure, drawn
+def _why_nothing(fitted: pd.DataFrame) -> str:
+    """Why a network has no exponent to draw."""
+    if fitted.empty:
+        return NO_PAIRS
+    if fitted["identified"].any():
+        return ONLY_CONTROLS
+    reasons = ", ".join(dict.fromkeys(reason for reason in fitted["reason"] if reason))
+    return f"γ is not identified in any setting: {reasons}"

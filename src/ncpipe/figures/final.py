@@ -10,7 +10,17 @@ import pandas as pd
 
 from ncpipe.experiment.setting import Setting
 from ncpipe.figures.dynamics import five_metrics
-from ncpipe.figures.style import OPTIMUM_LABELS, OPTIMUM_MARKERS, legend, looks, note, panels, present, setting_handles
+from ncpipe.figures.style import (
+    OPTIMUM_LABELS,
+    OPTIMUM_MARKERS,
+    legend,
+    looks,
+    note,
+    panels,
+    present,
+    setting_handles,
+    with_undefined,
+)
 from ncpipe.results.tables import COLLAPSE_METRICS, METRIC_LABELS, last_epoch, metric_rows, over_seeds
 
 if TYPE_CHECKING:
@@ -46,11 +56,11 @@ def final(
     Raises
     ------
     InputError
-        If the table has no row of a metric for this network.
+        If the table has no metric of this network.
     """
     rows = last_epoch(five_metrics(metrics, network, variant, "final bars"))
     shown = present(settings, rows, controls=True)
-    drawn = over_seeds(rows, ["dataset", "setting", "metric"])
+    drawn = with_undefined(over_seeds(rows, ["dataset", "setting", "metric"]))
     marks = pd.concat(metric_rows(optimum, metric, variant=variant) for metric in COLLAPSE_METRICS)
     marks = marks[marks["objective"] == objective].pivot_table(
         index=["dataset", "setting", "metric"], columns="reference", values="value"

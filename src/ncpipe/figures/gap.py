@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from ncpipe.errors import InputError
 from ncpipe.experiment.setting import Setting
-from ncpipe.figures.style import REFERENCE, epoch_axis, legend, log_axis, looks, panels, present, setting_handles
+from ncpipe.figures.style import (
+    ONLY_CONTROLS,
+    REFERENCE,
+    epoch_axis,
+    legend,
+    log_axis,
+    looks,
+    nothing_to_draw,
+    panels,
+    present,
+    setting_handles,
+)
 from ncpipe.results.tables import metric_rows, over_seeds, select
+from ncpipe.results.theory_file import REFERENCES, Theory, TheoryKey
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +37,7 @@ _PANELS = {
 
 def gap(
     metrics: pd.DataFrame,
-    theory: Mapping[tuple[str, str, str], Mapping[str, Any]],
+    theory: Mapping[TheoryKey, Theory],
     settings: Mapping[str, Setting],
     *,
     network: str,
@@ -63,15 +75,17 @@ def gap(
     if not (rows["metric"] == "objective").any():
         raise InputError(f"gap: the table has no objective of network {network}")
     shown = present(settings, rows, controls=False)
-    rows = select(rows, "gap", setting=[s.name for s in shown])
+    rows = rows[rows["setting"].isin([s.name for s in shown])]
     curves = over_seeds(rows, ["dataset", "setting", "metric", "epoch"], log=True)
+    if curves.empty:
+        return nothing_to_draw(ONLY_CONTROLS, curves)
     datasets = list(dict.fromkeys(rows["dataset"]))
     references = [
-        (dataset, setting.name, f"reference_{reference}", theory[key][part]["objective"])
+        (dataset, setting.name, f"reference_{reference}", theory[key].references[reference].objective)
         for dataset in datasets
         for setting in shown
-        for reference, part in (("convex", "optimum"), ("relu", "relu"))
-        if (key := (dataset, setting.name, objective)) in theory
+        for reference in REFERENCES
+        if (key := (dataset, setting.name, objective)) in theory and reference in theory[key].references
     ]
     lines = pd.DataFrame(references, columns=["dataset", "setting", "metric", "value"])
     drawn = pd.concat([curves, lines], ignore_index=True)

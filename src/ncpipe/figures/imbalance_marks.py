@@ -11,11 +11,12 @@ import pandas as pd
 from ncpipe.experiment.setting import Setting
 from ncpipe.figures.style import log_axis, looks, note, present, setting_handles
 from ncpipe.results.tables import last_epoch, metric_rows, over_seeds
+from ncpipe.results.theory_file import Theory, TheoryKey
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Theory = Mapping[tuple[str, str, str], Mapping[str, Any]]
+Theories = Mapping[TheoryKey, Theory]
 
 
 COUNTED = ("nc1", "nc2_h", "nc3")  # the metrics that have variants
@@ -39,13 +40,11 @@ NUMBERS = ["value", "low", "high", "seeds", "samples", "share_single"]
 NC1_AT_OPTIMA = "0 at every optimum,\nwhatever r is"
 
 
-def _labels(theory: Theory, dataset: str, setting: str) -> tuple[float, float]:
+def _labels(theory: Theories, dataset: str, setting: str) -> tuple[float, float]:
     """Samples of a setting and the share of multiplicity one among them; NaN where no theory file has it."""
-    for key, payload in theory.items():
+    for key, entry in theory.items():
         if key[:2] == (dataset, setting):
-            entry = payload["distribution"]
-            counts = np.asarray(entry.get("natural_counts", entry["counts"]), dtype=float)
-            single = np.array([len(s) == 1 for s in entry["label_sets"]])
+            counts, single = entry.natural.counts, entry.natural.multiplicity == 1
             return float(counts.sum()), float(counts[single].sum() / counts.sum())
     return float("nan"), float("nan")
 
@@ -66,7 +65,7 @@ def study_rows(ratios: pd.DataFrame | None, quantities: Sequence[str]) -> pd.Dat
 
 def network_rows(
     metrics: pd.DataFrame,
-    theory: Theory,
+    theory: Theories,
     settings: Mapping[str, Setting],
     networks: Sequence[str],
     wanted: Sequence[tuple[str, str]],

@@ -13,7 +13,7 @@ from ncpipe.figures.imbalance_marks import (
     NUMBERS,
     PLACES,
     REFERENCES,
-    Theory,
+    Theories,
     categories,
     empty_panel,
     joined,
@@ -44,7 +44,7 @@ _FEW_TICKS = 4  # on the ratio axis of a narrow panel
 def readings(
     metrics: pd.DataFrame,
     optimum: pd.DataFrame,
-    theory: Theory,
+    theory: Theories,
     ratios: pd.DataFrame | None,
     settings: Mapping[str, Setting],
     *,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from ncpipe.errors import InputError
 from ncpipe.experiment.setting import Setting
-from ncpipe.figures.style import legend, looks, panels, setting_handles
+from ncpipe.figures.style import legend, looks, note, panels, setting_handles
 from ncpipe.labels.spectrum import is_isotropic
+from ncpipe.results.theory_file import Theory, TheoryKey
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,9 +28,18 @@ def contrast_name(classes: Sequence[Sequence[str]]) -> str:
     return " | ".join(side or "–" for side in sides)
 
 
-def spectrum(
-    theory: Mapping[tuple[str, str, str], Mapping[str, Any]], settings: Mapping[str, Setting]
-) -> tuple[Figure, pd.DataFrame]:
+def _drawn_already(
+    setting: Setting, dataset: str, theory: Mapping[TheoryKey, Theory], settings: Mapping[str, Setting]
+) -> bool:
+    """Whether a setting differs from another one of this data set in its training only."""
+    same = (setting.labels, setting.sampling, setting.cap)
+    others = [settings[name] for place, name, _ in theory if place == dataset and name in settings]
+    return setting.budget == "steps" and any(
+        other.budget != "steps" and (other.labels, other.sampling, other.cap) == same for other in others
+    )
+
+
+def spectrum(theory: Mapping[TheoryKey, Theory], settings: Mapping[str, Setting]) -> tuple[Figure, pd.DataFrame]:
     """Draw the eigenvalues of C_m for each multiplicity, and pooled, for each setting; theory.md (3), (5).
 
     The last point of a curve is κ; below each panel stands the contrast it belongs to. Settings that differ in the
@@ -54,32 +64,31 @@ def spectrum(
         If there is no theory result.
     """
     entries = {
-        (dataset, name): (objective, payload["spectrum"])
-        for (dataset, name, objective), payload in theory.items()
-        if name in settings and settings[name].budget != "steps"
+        (dataset, name): (objective, entry.spectra)
+        for (dataset, name, objective), entry in theory.items()
+        if name in settings and not _drawn_already(settings[name], dataset, theory, settings)
     }
     if not entries:
         raise InputError("spectrum: no result of the theory stage for the settings of the configuration")
     records = []
-    for (dataset, name), (objective, content) in entries.items():
-        for label, part in [*((str(p["m"]), p) for p in content["multiplicities"]), ("pooled", content["pooled"])]:
-            alike = is_isotropic(part["anisotropy"])
-            weakest = "all contrasts alike" if alike else contrast_name(part["weakest"]["classes"])
+    for (dataset, name), (objective, spectra) in entries.items():
+        for part in spectra:
+            label = "pooled" if part.multiplicity is None else str(part.multiplicity)
+            weakest = "all contrasts alike" if is_isotropic(part.anisotropy) else contrast_name(part.sides)
             # Of very many classes only the two ends are known: the first, and the last of K - 1.
-            values, count = part["eigenvalues"], len(part["weakest"]["contrast"]) - 1
+            values, count = part.eigenvalues.tolist(), len(part.weakest) - 1
             places = range(1, count + 1) if len(values) == count else (1, count)
             for place, value in zip(places, values, strict=True):
-                note = weakest if place == count else ""
-                records.append((dataset, name, objective, label, place, value, note))
+                records.append((dataset, name, objective, label, place, value, weakest if place == count else ""))
     columns = ["dataset", "setting", "objective", "spectrum", "index", "eigenvalue", "weakest"]
     drawn = pd.DataFrame(records, columns=columns)
     styles = looks(settings)
     shown = [s for s in settings.values() if s.name in set(drawn["setting"])]
     datasets = list(dict.fromkeys(drawn["dataset"]))
-    spectra = sorted(set(drawn["spectrum"]), key=lambda label: (label == "pooled", label))
-    figure, axes = panels(len(datasets), len(spectra), width=2.9, height=2.15 + 0.13 * len(shown))
+    labels = sorted(set(drawn["spectrum"]), key=lambda label: (label == "pooled", label))
+    figure, axes = panels(len(datasets), len(labels), width=2.9, height=2.15 + 0.13 * len(shown))
     for i, dataset in enumerate(datasets):
-        for axis, label in zip(axes[i], spectra, strict=True):
+        for axis, label in zip(axes[i], labels, strict=True):
             here = drawn[(drawn["dataset"] == dataset) & (drawn["spectrum"] == label)]
             notes = []
             for setting in shown:
@@ -92,6 +101,10 @@ def spectrum(
                     ms=3.6, clip_on=False,
                 )  # fmt: skip
                 notes.append((look.colour, curve["eigenvalue"].iloc[-1], curve["weakest"].iloc[-1]))
+            if here.empty:
+                note(axis, f"no samples of multiplicity {label}")
+                axis.set_axis_off()
+                continue
             axis.set_ylim(0, 1.1 * max(here["eigenvalue"].max(), 1e-12))
             if here["index"].max() <= _TICKS:
                 axis.set_xticks(sorted(set(here["index"])))

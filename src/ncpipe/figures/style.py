@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ncpipe.experiment.setting import Setting
-from ncpipe.results.tables import write_table
+from ncpipe.results.tables import COLLAPSE_METRICS, write_table
 from ncpipe.stores.files import write_result
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ OPTIMUM_MARKERS: dict[str, dict[str, Any]] = {
     "relu": {"marker": "_", "ms": 12, "mec": "#111111", "mew": 1.8},
 }
 OPTIMUM_LABELS = {"convex": "certified optimum", "relu": "best known with features ≥ 0"}
+ONLY_CONTROLS = "only controls were trained: nothing to compare them with"
 _RATIO_TICKS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 _MOST_TICKS = 7
 _ROOM = 0.025  # of the width of a ratio axis, on either side
@@ -69,6 +70,18 @@ def looks(settings: Mapping[str, Setting]) -> dict[str, Look]:
             label=setting.label,
         )
     return found
+
+
+def with_undefined(drawn: pd.DataFrame) -> pd.DataFrame:
+    """Add a row without a value for each metric of `COLLAPSE_METRICS` that a data set and setting lack.
+
+    The angle metric, for instance, is not defined where no label set has two classes.
+    """
+    places = drawn[["dataset", "setting"]].drop_duplicates()
+    wanted = places.merge(pd.DataFrame({"metric": COLLAPSE_METRICS}), how="cross")
+    keys = pd.MultiIndex.from_frame(drawn[["dataset", "setting", "metric"]])
+    absent = wanted[~pd.MultiIndex.from_frame(wanted).isin(keys)].assign(seeds=0)
+    return pd.concat([drawn, absent.reindex(columns=drawn.columns)], ignore_index=True) if len(absent) else drawn
 
 
 def present(settings: Mapping[str, Setting], frame: pd.DataFrame, *, controls: bool) -> list[Setting]:
@@ -138,6 +151,14 @@ def ratio_axis(
 def note(axis: Axes, text: str) -> None:
     """Say in the middle of a panel why it is empty."""
     axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color=REFERENCE, fontsize=7.5)
+
+
+def nothing_to_draw(text: str, numbers: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Return a figure that says why it is empty, and its numbers: the columns without a row."""
+    figure, axes = panels(1, 1, width=5.0, height=1.2)
+    note(axes[0, 0], text)
+    axes[0, 0].set_axis_off()
+    return figure, numbers
 
 
 def log_axis(axis: Axes, values: pd.Series) -> None:

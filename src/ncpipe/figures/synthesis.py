@@ -9,8 +9,17 @@ import numpy as np
 import pandas as pd
 
 from ncpipe.experiment.setting import Setting
-from ncpipe.figures.style import legend, log_axis, looks, panels, present, setting_handles
-from ncpipe.figures.synthesis_marks import BASES, MULTIPLICITY, draw_estimate, kind_handles, rows_of
+from ncpipe.figures.style import (
+    ONLY_CONTROLS,
+    legend,
+    log_axis,
+    looks,
+    nothing_to_draw,
+    panels,
+    present,
+    setting_handles,
+)
+from ncpipe.figures.synthesis_marks import BASES, MULTIPLICITY, NO_PAIRS, draw_estimate, kind_handles, rows_of
 from ncpipe.results.tables import over_seeds, select
 
 if TYPE_CHECKING:
@@ -46,15 +55,17 @@ def synthesis(synthesis: pd.DataFrame, settings: Mapping[str, Setting], *, netwo
     InputError
         If the table has no residual of this network.
     """
-    rows = select(
-        synthesis, "synthesis residuals", network=[network, "optimum"], frequency="multiplicity_one",
-        multiplicity=MULTIPLICITY,
-    )  # fmt: skip
-    own = select(rows, "synthesis residuals", network=network)
+    select(synthesis, "synthesis residuals", network=network)
+    wanted = {"frequency": "multiplicity_one", "multiplicity": MULTIPLICITY}
+    rows = rows_of(synthesis, **wanted)
+    rows = rows[rows["network"].isin([network, "optimum"])]
+    own = rows[rows["network"] == network]
     shown = present(settings, own, controls=False)
-    rows = select(rows, "synthesis residuals", setting=[s.name for s in shown])
+    rows = rows[rows["setting"].isin([s.name for s in shown])]
     by = ["dataset", "setting", "network", "basis", "hypothesis"]
     drawn = over_seeds(rows, by, value="residual", log=True)
+    if drawn.empty:
+        return nothing_to_draw(ONLY_CONTROLS if len(own) else NO_PAIRS, drawn)
     styles = looks(settings)
     datasets = list(dict.fromkeys(own["dataset"]))
     steps = np.linspace(-0.3, 0.3, len(shown)) if len(shown) > 1 else np.zeros(1)

@@ -12,9 +12,10 @@ from ncpipe.figures.style import REFERENCE, Look
 BASES = {"raw": "raw", "unit": "unit length", "centred": "centred", "classifier": "classifier rows"}
 
 MULTIPLICITY = 2
+NO_PAIRS = "no prototype of two labels whose parts have one: nothing to synthesise"
 
 
-def rows_of(frame: pd.DataFrame, **wanted: str) -> pd.DataFrame:
+def rows_of(frame: pd.DataFrame, **wanted: object) -> pd.DataFrame:
     """Rows whose columns equal what is wanted; may be none."""
     rows = np.ones(len(frame), dtype=bool)
     for column, value in wanted.items():

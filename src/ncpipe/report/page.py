@@ -151,7 +151,7 @@ def read_figure(path: Path, captions: Iterable[Path]) -> Figure:
     fitting = [c for c in captions if path.stem == c.stem or path.stem.startswith(f"{c.stem}-")]
     if not fitting:
         raise InputError(f"{path}: no caption file begins its name")
-    source = max(fitting, key=lambda c: len(c.stem)).read_text()
+    source = max(fitting, key=lambda c: len(c.stem)).read_text(encoding="utf-8")
     numbers = path.with_suffix(".csv")
     if not numbers.exists():
         raise InputError(f"{numbers}: missing; every figure has its numbers beside it")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import comb
-from typing import Any
 
+import numpy as np
+
+from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.report.claims.claim import EXACT, Claim
 from ncpipe.report.claims.tables import FILES, Tables, final_values, values_at_optimum
 from ncpipe.report.evidence import Cell, Evidence, Verdict, Where, exactly, lies_below
@@ -13,19 +15,18 @@ from ncpipe.report.evidence import Cell, Evidence, Verdict, Where, exactly, lies
 ALIGNED = 0.1  # a Frobenius distance of unit matrices of 0.1 is an angle of 5.7 degrees
 
 
-def balanced_within(payload: Mapping[str, Any]) -> bool:
+def balanced_within(distribution: LabelDistribution) -> bool:
     """Whether every label set of each multiplicity that occurs has the same number of samples."""
-    distribution = payload["distribution"]
-    counts: dict[int, list[float]] = {}
-    for label_set, count in zip(distribution["label_sets"], distribution["counts"], strict=True):
-        counts.setdefault(len(label_set), []).append(count)
-    classes = distribution["classes"]
-    return all(len(c) == comb(classes, m) and min(c) == max(c) for m, c in counts.items())
+    for m in distribution.multiplicities:
+        counts = distribution.counts[distribution.multiplicity == m]
+        if len(counts) != comb(distribution.classes, int(m)) or counts.min() != counts.max():
+            return False
+    return True
 
 
 def decide_balanced(tables: Tables, where: Where, claim: Claim, metrics: Mapping[str, str]) -> Verdict:
     """Rule of Li's claims: each metric, at settings balanced within each multiplicity, against a margin."""
-    balanced = {key for key, payload in tables.theory.items() if balanced_within(payload)}
+    balanced = {key for key, theory in tables.theory.items() if balanced_within(theory.distribution)}
     missing = "no setting of this run is balanced within each multiplicity"
     if not balanced:
         return claim.missing(where, missing)
@@ -44,5 +45,8 @@ def decide_balanced(tables: Tables, where: Where, claim: Claim, metrics: Mapping
             if (dataset, setting, objective) in balanced:
                 subject = f"{dataset}, {tables.label(setting)}, {objective}"
                 certified = tables.certified(dataset, setting)
-                evidence.append(exactly(subject, label, value, value <= EXACT, EXACT - value, certified=certified))
+                if np.isfinite(value):
+                    evidence.append(exactly(subject, label, value, value <= EXACT, EXACT - value, certified=certified))
+                else:
+                    evidence.append(Evidence(subject, label, None, reason="not defined at this optimum"))
     return claim.verdict(where, evidence, [FILES["optimum"]], missing=missing)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from ncpipe.objective.settings import Objective
 from ncpipe.report.claims.claim import ROUNDING, Claim
 from ncpipe.report.claims.tables import FILES, Tables, final_values, paired, theory_path
 from ncpipe.report.evidence import Cell, Evidence, Verdict, Where, exactly, lies_above, number
+from ncpipe.results.theory_file import Theory
 
 INFORMATIVE = 0.8  # bound / value
 
@@ -22,30 +20,30 @@ def decide(tables: Tables, where: Where) -> Verdict:
         return CLAIM.missing(where, "the theory stage was not run")
     if where == "optimum":
         evidence = []
-        for key, payload in tables.theory.items():
+        for key, theory in tables.theory.items():
             subject = f"{key[0]}, {tables.label(key[1])}, {key[2]}"
-            evidence += _bound_at_optimum(subject, payload)
+            evidence += _bound_at_optimum(subject, theory)
         return CLAIM.verdict(where, evidence, map(theory_path, tables.theory))
     return CLAIM.verdict(where, _bound_in_networks(tables), [FILES["metrics"], *map(theory_path, tables.theory)],
         missing="no network was trained",
     )  # fmt: skip
 
 
-def _bound_at_optimum(subject: str, payload: Mapping[str, Any]) -> list[Evidence]:
-    bound, objective = payload["bound"], float(payload["optimum"]["objective"])
+def _bound_at_optimum(subject: str, theory: Theory) -> list[Evidence]:
+    bound, objective = theory.bound, theory.references["convex"].objective
     statistic = "bound (10) / optimum"
-    if bound["value"] is None or bound["ratio"] is None:
-        reason = bound.get("reason") or "the bound is not available"
-        evidence = [Evidence(subject, statistic, None, decides=_plain(payload), reason=reason)]
+    if bound.value is None or bound.ratio is None:
+        reason = bound.reason or "the bound is not available"
+        evidence = [Evidence(subject, statistic, None, decides=_plain(theory), reason=reason)]
     else:
-        ratio = float(bound["ratio"])
+        ratio = bound.ratio
         # Above the value it bounds it would be wrong, far below it says nothing: the nearer of the two is its room.
-        holds = float(bound["value"]) <= objective * (1 + ROUNDING)
+        holds = bound.value <= objective * (1 + ROUNDING)
         slack = ratio - INFORMATIVE if holds else 1 - ratio
         evidence = [exactly(subject, statistic, ratio, holds and ratio >= INFORMATIVE, slack)]
-    for law in payload["laws"]["spectral"]:
-        left, right = float(law["left"]), float(law["right"])
-        where = "pooled" if law["multiplicity"] is None else f"multiplicity {law['multiplicity']}"
+    for law in theory.spectral_laws:
+        left, right = law.left, law.right
+        where = "pooled" if law.multiplicity is None else f"multiplicity {law.multiplicity}"
         if right <= 0:
             evidence.append(
                 Evidence(
@@ -64,9 +62,9 @@ def _bound_at_optimum(subject: str, payload: Mapping[str, Any]) -> list[Evidence
     return evidence
 
 
-def _plain(payload: Mapping[str, Any]) -> bool:
+def _plain(theory: Theory) -> bool:
     """Whether the objective is the one that (10) is stated for; what it says of others decides nothing."""
-    return not Objective.from_config(payload["objective"]).variant
+    return not theory.objective.variant
 
 
 def _bound_in_networks(tables: Tables) -> list[Evidence]:
@@ -74,14 +72,14 @@ def _bound_in_networks(tables: Tables) -> list[Evidence]:
     left, right = final_values(tables, "prediction_sigma"), final_values(tables, "prediction_sigma_bound")
     for (dataset, network, setting), objective in final_values(tables, "objective").items():
         subject = f"{dataset}, {tables.label(setting)}, {network}"
-        payload = tables.theory.get((dataset, setting, tables.objectives.get(network, "")))
-        if payload is not None and not _plain(payload):
+        theory = tables.theory.get((dataset, setting, tables.objectives.get(network, "")))
+        if theory is not None and not _plain(theory):
             others.add(subject)
-        if payload is None or payload["bound"]["value"] is None:
-            missing = "no theory for its objective" if payload is None else "the bound is not available"
+        if theory is None or theory.bound.value is None:
+            missing = "no theory for its objective" if theory is None else "the bound is not available"
             ratios.append(Cell(subject, "bound (10) / objective", np.empty(0), missing))
         else:
-            samples = float(payload["bound"]["value"]) / objective.to_numpy()
+            samples = theory.bound.value / objective.to_numpy()
             ratios.append(Cell(subject, "bound (10) / objective", samples))
         key = (dataset, network, setting)
         if key in left and key in right:

@@ -22,18 +22,21 @@ def decide(tables: Tables, where: Where) -> Verdict:
         missing = "no setting but the balanced one is isotropic at every multiplicity: nothing to compare with it"
         return CLAIM.verdict(where, evidence, [FILES["metrics"]], missing=missing)
     evidence, files = [], []
-    for key, payload in tables.theory.items():
-        if not isotropic_labels(payload):
+    for key, theory in tables.theory.items():
+        if not isotropic_labels(theory):
             continue
         files.append(theory_path(key))
-        for m, residual in tagwise_residuals(payload).items():
+        for m, residual in tagwise_residuals(theory).items():
             subject = f"{key[0]}, {tables.label(key[1])}, {key[2]}, multiplicity {m}"
             certified = tables.certified(*key[:2])
             slack = EXACT - residual
             evidence.append(
                 exactly(subject, "tag-wise residual", residual, residual <= EXACT, slack, certified=certified)
             )
-    return CLAIM.verdict(where, evidence, files, missing="no isotropic label distribution in this run")
+    missing = "no isotropic label distribution in this run"
+    if files:
+        missing = "no isotropic label distribution of this run has prototypes of several labels"
+    return CLAIM.verdict(where, evidence, files, missing=missing)
 
 
 def equivalence_outcome(samples: np.ndarray, *, comparisons: int = 1) -> int:

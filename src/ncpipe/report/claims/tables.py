@@ -24,7 +24,7 @@ from ncpipe.results.tables import (
     metric_rows,
     read_table,
 )
-from ncpipe.results.theory_file import read_theory_files
+from ncpipe.results.theory_file import Theory, TheoryKey, read_theories
 from ncpipe.statistics import log_ratios
 
 FILES = {
@@ -57,7 +57,7 @@ class Tables:
     metrics: pd.DataFrame
     synthesis: pd.DataFrame
     optimum: pd.DataFrame
-    theory: Mapping[tuple[str, str, str], Mapping[str, Any]]
+    theory: Mapping[TheoryKey, Theory]
     settings: Mapping[str, Setting]
     objectives: Mapping[str, str]
     spectrum_study: pd.DataFrame | None = None
@@ -89,7 +89,7 @@ class Tables:
             metrics=read_table(metrics, METRICS),
             synthesis=read_table(synthesis, SYNTHESIS),
             optimum=read_table(optimum, OPTIMUM),
-            theory=read_theory_files(theory),
+            theory=read_theories(theory),
             settings=settings_from_config(settings),
             objectives=dict(objectives),
             spectrum_study=None if spectrum_study is None else read_table(spectrum_study, SPECTRUM_STUDY),
@@ -98,8 +98,11 @@ class Tables:
 
     def certified(self, dataset: str, setting: str) -> bool:
         """Whether every optimum of this label distribution that was computed is certified."""
-        found = [p["optimum"]["certified"] for (d, s, _), p in self.theory.items() if (d, s) == (dataset, setting)]
-        return all(found)
+        return all(
+            theory.references["convex"].certified
+            for (d, s, _), theory in self.theory.items()
+            if (d, s) == (dataset, setting)
+        )
 
     def label(self, setting: str) -> str:
         """What the setting is called in a subject."""
