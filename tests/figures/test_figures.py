@@ -234,11 +234,6 @@ def test_spectrum_names_the_weakest_contrast_and_draws_equal_labels_once(frames)
 
 def test_two_eigenvalues_of_very_many_classes_are_the_first_and_the_last(frames):
     ends = {"anisotropy": 0.5, "eigenvalues": np.array([0.2, 0.1]), "weakest": np.zeros(1000), "sides": ()}
-        "anisotropy": 0.5,
-        "eigenvalues": np.array([0.2, 0.1]),
-        "weakest": np.zeros(1000),
-        "sides": (("a",), ("b",)),
-    }
     spectra = tuple(LabelSpectrum(multiplicity=m, **ends) for m in (1, None))
     changed = replace(frames["theory"]["mlab_digits", "balanced", "pal"], spectra=spectra)
     _, drawn = spectrum({("x", "balanced", "pal"): changed}, frames["settings"])
