@@ -180,7 +180,7 @@ def machine() -> str:
     """What the numbers were measured on, without its name."""
     models = [
         line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         if "model name" in line
     ]
     model = models[0] if models else platform.machine()

@@ -67,7 +67,7 @@ def main() -> None:
     for runs in sizes:
         with tempfile.TemporaryDirectory() as name:
             path = Path(name) / "sweep.yaml"
-            path.write_text(yaml.safe_dump(overlay(runs)))
+            path.write_text(yaml.safe_dump(overlay(runs)), encoding="utf-8")
             seconds, memory = dry_run(path, Path(name))
             own = own_seconds(path)
         times = f"{seconds:.1f} | {own:.2f} | {1000 * seconds / runs:.1f}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
+import io
 import logging
 import sys
 from collections.abc import Iterator
@@ -31,6 +33,35 @@ class _Log(logging.FileHandler):
             super().close()
 
 
+def spell_what_cannot_be_shown() -> None:
+    """Let stdout and stderr show what their encoding can, and spell the rest: ``kappa``, or the number of a character.
+
+    A terminal, or a pipe to a file, whose encoding lacks a character is no reason to fail at the end of long work.
+    """
+    codecs.register_error("ncpipe.spelled", _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="ncpipe.spelled")
+
+
+def encoding_refusal(error: UnicodeEncodeError) -> str:
+    """Say that this locale has no such file name: files are written as UTF-8, the terminal is never refused."""
+    return f"{error.object!r}: no file name in this locale ({error.encoding}); set LC_ALL=C.UTF-8 or PYTHONUTF8=1"
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    import unicodedata
+
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    words = []
+    for character in error.object[error.start : error.end]:
+        case, letter, name = unicodedata.name(character, "").partition(" LETTER ")
+        greek = {"GREEK SMALL": name.lower(), "GREEK CAPITAL": name.capitalize()}.get(case if letter else "")
+        words.append(greek or character.encode("ascii", "backslashreplace").decode())
+    return "".join(words), error.end
+
+
 @contextlib.contextmanager
 def job(log_path: str) -> Iterator[logging.Logger]:
     """Log to `log_path` inside; an `NcpipeError` becomes one line there and on stderr, and exit code 1.
@@ -39,7 +70,8 @@ def job(log_path: str) -> Iterator[logging.Logger]:
     is a defect: its traceback goes to the log too, and it is raised on.
     """
     logger = logging.getLogger("ncpipe")
-    handler = _Log(log_path, mode="w")
+    spell_what_cannot_be_shown()
+    handler = _Log(log_path, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logger.addHandler(handler)
     level = logger.level
@@ -60,6 +92,10 @@ def job(log_path: str) -> Iterator[logging.Logger]:
         line = f"{error.filename or 'output'}: {error.strerror}; mend that and run again, what is finished is kept"
         logger.error("%s", line)
         print(f"ncpipe: {line}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    except UnicodeEncodeError as error:
+        logger.error("%s", encoding_refusal(error))
+        print(f"ncpipe: {encoding_refusal(error)}", file=sys.stderr, flush=True)
         sys.exit(1)
     except Exception:
         logger.exception("unexpected failure")

@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-SHARED_DATA = Path(__file__).parents[2].parent / "shared" / "data"
+from shared import shared_file
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    if not SHARED_DATA.is_dir():
-        pytest.skip("the real data sets (../shared/data, seen from the repository) are not here")
-    return SHARED_DATA
+    return shared_file("mnist").parent
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from fuzz import fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
+from shared import shared_file
 from sklearn.datasets import dump_svmlight_file
 
 from ncpipe.errors import InputError, NcpipeError
@@ -22,7 +23,6 @@ from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.labels.files import read_labels, write_labels
 from ncpipe.stores.zarr import Array, EpochArray, EpochWriter, write_store
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "multilabel"
 NAMES = ("plain", "two words", "it's", 'say "x"', "a, b", "back\\slash", "{brace}", "100 %")
 Writer = Callable[[Path, np.ndarray, tuple[str, ...]], Path]
 
@@ -355,10 +355,7 @@ def test_reading_leaves_the_given_matrix_alone():
     ],
 )
 def test_real_label_matrices(name, samples, label_sets, mean, counts):
-    path = SHARED / f"{name}.npz"
-    if not path.is_file():
-        pytest.skip("the real label matrices (../shared/data, seen from the repository) are not here")
-    distribution = read_labels(path)
+    distribution = read_labels(shared_file(f"multilabel/{name}.npz"))
     assert distribution.samples == samples
     assert distribution.unlabelled == 0
     assert len(distribution.counts) == label_sets
@@ -367,9 +364,7 @@ def test_real_label_matrices(name, samples, label_sets, mean, counts):
 
 
 def test_another_key_and_what_it_holds():
-    path = SHARED / "voc_image_labels.npz"
-    if not path.is_file():
-        pytest.skip("the real label matrices (../shared/data, seen from the repository) are not here")
+    path = shared_file("multilabel/voc_image_labels.npz")
     with pytest.raises(InputError, match="no key 'Y', the label matrix; found are 'voc2007_trainval'"):
         read_labels(path)
     with pytest.raises(InputError, match=r"key 'voc2007_test': found -1 at row 0, column 0 .*; allowed are 0 and 1"):

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared import shared_file
 
 from ncpipe.errors import InputError
 from ncpipe.labels import spectrum as module
@@ -19,8 +19,6 @@ from ncpipe.labels.spectrum import (
     pooled_covariance,
     pooled_spectrum,
 )
-
-REAL = Path(__file__).parents[2] / ".." / "shared" / "data" / "multilabel"
 
 
 def step_profile(ratio: float, *, classes: int = 10, single: float = 3100, pair: float = 200) -> LabelDistribution:
@@ -259,10 +257,7 @@ def test_ten_thousand_classes_fit_without_a_dense_matrix():
 )
 def test_real_label_matrices(name, kappa_1, pooled, pooled_max):
     """On real data kappa_1 = 0 is the normal case, kappa_pool usually is small but not 0."""
-    path = REAL / f"{name}.npz"
-    if not path.exists():
-        pytest.skip(f"{name}.npz is not in ../shared/data/multilabel")
-    distribution = LabelDistribution.from_matrix(np.load(path)["Y"])
+    distribution = LabelDistribution.from_matrix(np.load(shared_file(f"multilabel/{name}.npz"))["Y"])
     assert multiplicity_spectrum(distribution, 1).kappa == pytest.approx(kappa_1, abs=5e-4)
     found = pooled_spectrum(distribution, "normalised")
     assert (found.kappa, found.kappa_max) == pytest.approx((pooled, pooled_max), rel=0.05)

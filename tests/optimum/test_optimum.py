@@ -2,21 +2,19 @@ from __future__ import annotations
 
 import time
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from shared import shared_file
 
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.losses import softmax
 from ncpipe.objective.settings import Objective
 from ncpipe.objective.terms import lower_bound, objective_terms
 from ncpipe.optimum.optimum import solve
-
-REAL = Path(__file__).parents[2] / ".." / "shared" / "data" / "multilabel"
 
 
 def step_profile(ratio: float, *, classes: int = 10, single: float = 3100, pair: float = 200) -> LabelDistribution:
@@ -267,10 +265,7 @@ def test_an_unmet_tolerance_is_admitted():
 @pytest.mark.parametrize("name", ["scene", "yeast"])
 @pytest.mark.parametrize("target", ["normalised", "raw"])
 def test_real_label_matrices_are_certified(name, target):
-    path = REAL / f"{name}.npz"
-    if not path.exists():
-        pytest.skip(f"{name}.npz is not in ../shared/data/multilabel")
-    distribution = LabelDistribution.from_matrix(np.load(path)["Y"])
+    distribution = LabelDistribution.from_matrix(np.load(shared_file(f"multilabel/{name}.npz"))["Y"])
     assert solve(distribution, Objective(target, 5e-4, 0.256, 5e-4)).certified
 
 

@@ -31,7 +31,7 @@ def fuzz_cases() -> dict[str, int]:
     """Cases of every test that is decorated with `fuzz`, read from the tests' source."""
     cases = {}
     for path in sorted(TESTS.rglob("test_*.py")):
-        source = path.read_text()
+        source = path.read_text(encoding="utf-8")
         for node in ast.walk(ast.parse(source)) if "@fuzz(" in source else ():
             if isinstance(node, ast.FunctionDef):
                 for decorator in node.decorator_list:

@@ -89,15 +89,15 @@ class Project:
     def start(self, *arguments: str, configfile: Path | None = None, log: Path | None = None) -> subprocess.Popen[str]:
         """Start Snakemake as a user does, elsewhere than in the checkout; what it says goes to pipes, or to `log`."""
         overlay = self.folder / "overlay.yaml"
-        overlay.write_text(yaml.safe_dump(self.overlay))
+        overlay.write_text(yaml.safe_dump(self.overlay), encoding="utf-8")
         command = [
             sys.executable, "-m", "snakemake", "-s", str(self.checkout / "Snakefile"), "--directory",
             str(self.folder / "work"), "--configfile", str(configfile or overlay), "--cores", "2", "--nocolor",
         ]  # fmt: skip
         with contextlib.ExitStack() as stack:
-            output = subprocess.PIPE if log is None else stack.enter_context(log.open("w"))
+            output = subprocess.PIPE if log is None else stack.enter_context(log.open("w", encoding="utf-8"))
             return subprocess.Popen(
-                [*command, *arguments], stdout=output, stderr=output, text=True, cwd=self.folder,
+                [*command, *arguments], stdout=output, stderr=output, encoding="utf-8", cwd=self.folder,
                 env={**os.environ, "XDG_CACHE_HOME": str(self.folder / "cache")},
             )  # fmt: skip
 
@@ -115,7 +115,7 @@ class Project:
         return self.results / "train" / run / "manifest.json"
 
     def log(self, run: str) -> str:
-        return (self.results / f"logs/train/{run}.log").read_text()
+        return (self.results / f"logs/train/{run}.log").read_text(encoding="utf-8")
 
     def files(self, below: str = "") -> dict[str, tuple[int, bytes]]:
         """Time and content of every result, to see what has been written."""

@@ -5,28 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import yaml
-from pipeline import REPOSITORY
+from shared import shared_file
 
 from ncpipe.collapse.tables import metric_rows, open_metrics
 from ncpipe.experiment.settings import load_config
 from ncpipe.stores.zarr import Store
 
-SHARED = REPOSITORY.parent / "shared/data"
-DATASETS = {"mlab_mnist": SHARED / "mnist", "mlab_cifar10": SHARED / "cifar10/cifar-10-binary-subset.tar.gz"}
+DATASETS = {"mlab_mnist": "mnist", "mlab_cifar10": "cifar10/cifar-10-binary-subset.tar.gz"}
 COUNTS = {**{str(k): 1 for k in range(10)}, "0+1": 1, "2+3": 1}
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not SHARED.is_dir(), reason="the real images (../shared/data, seen from the repository) are not here"
-)
 def test_two_epochs_of_the_paper_on_a_few_real_images(fresh) -> None:
     """ResNet-18 of width 64 and all: half a minute of one core on each data set."""
     few = {"train_counts": [1, 1], "test_counts": [1, 0]}
     reduced = {
         "results": "my results",
         "device": "cpu",
-        "datasets": {name: {**few, "folder": str(folder)} for name, folder in DATASETS.items()},
+        "datasets": {name: {**few, "folder": str(shared_file(folder))} for name, folder in DATASETS.items()},
         "settings": {"few": {"profile": "explicit", "counts": COUNTS}},
         "recipes": {"resnet18": {"epochs": 2, "checkpoints": [2]}},
         "studies": None,

@@ -10,13 +10,14 @@ from ncpipe.command import fetch, labels, measure, results, runs
 from ncpipe.command.arguments import EXIT_USAGE, Parser
 from ncpipe.command.results import EXIT_FAULT
 from ncpipe.errors import NcpipeError, near_match
-from ncpipe.jobs import REFUSALS
+from ncpipe.jobs import REFUSALS, encoding_refusal, spell_what_cannot_be_shown
 
 EXIT_INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run ``ncpipe``; return its exit code: 0, 1 for a fault found, 2 for input that cannot be used."""
+    spell_what_cannot_be_shown()
     parser = Parser(
         prog="ncpipe",
         description="Multi-label neural collapse: look at results, verify them, run single steps.",
@@ -54,6 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
         if error.errno not in REFUSALS:
             raise
         print(f"ncpipe {options.command}: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        return EXIT_USAGE
+    except UnicodeEncodeError as error:
+        print(f"ncpipe {options.command}: {encoding_refusal(error)}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

@@ -146,7 +146,7 @@ def read_json(path: Path | str) -> dict[str, Any]:
     """
     check_result(Path(path))
     try:
-        payload = json.loads(Path(path).read_text())
+        payload = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise StoreError(f"{path}: missing") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

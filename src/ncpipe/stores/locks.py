@@ -24,7 +24,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "writer.lock"
-    with path.open("a+") as handle:
+    with path.open("a+", encoding="utf-8") as handle:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -44,7 +44,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 def at_work(folder: Path) -> bool:
     """Whether a writer holds the lock of `folder`; nothing is written, so that anybody may ask who may read it."""
     try:
-        handle = (folder / "writer.lock").open()
+        handle = (folder / "writer.lock").open(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return False
     with handle:
