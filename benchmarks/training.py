@@ -114,7 +114,8 @@ def compare_epochs(workload: Workload, repetitions: int, folder: Path) -> str:
 
 def high_water() -> float:
     """Peak memory of this process, MB; `getrusage` would count the parent's, too, which exec inherits."""
-    (line,) = (line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
 

@@ -110,7 +110,12 @@ def test_every_command_where_only_ascii_can_be_shown(checkout: Path, environment
 
 
 def test_the_log_of_a_job_is_utf_8(checkout: Path) -> None:
-    code = "import sys; from ncpipe.jobs import job\nwith job('a.log') as log:\n    log.info('\\u03ba of \\u732b')\n    print('\\u03ba')"
+    code = (
+        "from ncpipe.jobs import job\n"
+        "with job('a.log') as log:\n"
+        "    log.info('\\u03ba of \\u732b')\n"
+        "    print('\\u03ba')"
+    )
     environment = {**os.environ, **ASCII["a locale of ASCII"]}
     done = subprocess.run([sys.executable, "-c", code], cwd=checkout, env=environment, capture_output=True, check=True)
     assert done.stdout == b"kappa\n"
