@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from fuzz import fuzz
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,8 +19,6 @@ from hypothesis import strategies as st
 from ncpipe.errors import ConfigError, InputError
 from ncpipe.experiment.plan import (
     DEFAULT_ARITHMETIC,
-    DEFAULT_CAP,
-    DEFAULT_FEATURE_PENALTY,
     STUDIES,
     Run,
     balanced_counts,
@@ -33,14 +30,12 @@ from ncpipe.experiment.plan import (
     run_epochs,
     sampling_file,
     setting_counts,
-    setting_sampling,
     study_settings,
     train_settings,
 )
-from ncpipe.experiment.settings import check, load_config
+from ncpipe.experiment.reading import check, load_config, refuse_duplicate_keys, typed
 
 CHECKOUT = Path(__file__).parents[2]
-SCHEMA = yaml.safe_load((CHECKOUT / "workflow/schemas/config.schema.yaml").read_text())
 DEFAULT = load_config(CHECKOUT / "config.yaml")
 DIGITS = DEFAULT["datasets"]["mlab_digits"]
 
@@ -61,7 +56,7 @@ def changed(*changes: tuple[Any, ...]) -> dict[str, Any]:
 
 def problems(config: Mapping[str, Any]) -> list[str]:
     try:
-        check(config, SCHEMA)
+        check(config)
     except ConfigError as error:
         return error.problems or ["an error without a line"]
     return []
@@ -71,8 +66,8 @@ def problems(config: Mapping[str, Any]) -> list[str]:
 
 
 def test_default_and_smoke_are_valid() -> None:
-    check(DEFAULT, SCHEMA)
-    check(load_config(CHECKOUT / "config.yaml", CHECKOUT / "config/smoke.yaml"), SCHEMA)
+    check(DEFAULT)
+    check(load_config(CHECKOUT / "config.yaml", CHECKOUT / "config/smoke.yaml"))
 
 
 @pytest.mark.parametrize("name", ["paper", "li2024"])
@@ -212,7 +207,7 @@ SINGLE_FAULTS = {
     ),
     "misspelt sampling": (
         [("settings", "step-0.1", "samplings", "max_kappa")],
-        ["settings.step-0.1.samplings: unknown key; did you mean 'sampling'? allowed: profile, ratio, counts, total, "
+        ["settings.step-0.1.samplings: unknown key; did you mean 'sampling'? allowed: profile, ratio, total, counts, "
          "budget, sampling, cap"],
     ),
     "a total that a profile does not use": (
@@ -225,16 +220,16 @@ SINGLE_FAULTS = {
     ),
     "binary cross-entropy of shares": (
         [("objectives", "pal", "loss", "bce"), ("studies", ...)],
-        ["objectives.pal.target: found 'normalised'; loss bce takes the labels as they are, allowed: raw"],
+        ["objectives.pal.target: found 'normalised' (text); allowed with loss bce: raw"],
     ),
     "class weights of another loss": (
         [("objectives", "pal", "loss", "mse"), ("objectives", "pal", "class_weights", "balanced"), ("studies", ...)],
-        ["objectives.pal.class_weights: found 'balanced' (text); loss mse does not use them, remove the key"],
+        ["objectives.pal.class_weights: found 'balanced' (text); loss mse does not use it, remove the key"],
     ),
     "class weights that are none": (
         [("objectives", "pal", "class_weights", [1, 0, "2"]), ("studies", ...)],
         ["objectives.pal.class_weights[1]: found 0; allowed: a number > 0",
-         "objectives.pal.class_weights[2]: found '2' (text); allowed: a number > 0"],
+         "objectives.pal.class_weights[2]: found '2' (text); YAML reads it as text, write 2; allowed: a number > 0"],
     ),
     "class weights of other classes": (
         [("objectives", "pal", "class_weights", [1.0, 2.0]), ("studies", ...)],
@@ -398,7 +393,7 @@ SINGLE_FAULTS = {
     ),
     "folder of a base that has none": (
         [("datasets", "mlab_digits", "folder", "resources")],
-        ["datasets.mlab_digits.folder: found 'resources'; base digits comes with a package, allowed: null"],
+        ["datasets.mlab_digits.folder: found 'resources' (text); allowed with base digits: null"],
     ),
     "folder name too long for the system": (
         [("datasets", "mlab_digits", "base", "mnist"), ("datasets", "mlab_digits", "folder", "x" * 300)],
@@ -412,8 +407,9 @@ SINGLE_FAULTS = {
     "checkpoints every": (
         [("recipes", "mlp", "checkpoints", {"every": 201}), ("recipes", "cnn", "checkpoints", {"evry": 5}),
          ("recipes", "ufm", "checkpoints", {"every": 0})],
-        ["recipes.cnn.checkpoints: found a mapping; allowed: log or a list or {every: a whole number >= 1}",
-         "recipes.ufm.checkpoints: found a mapping; allowed: log or a list or {every: a whole number >= 1}",
+        ["recipes.cnn.checkpoints.evry: unknown key; did you mean 'every'? allowed: every",
+         "recipes.cnn.checkpoints.every: missing; allowed: a whole number >= 1",
+         "recipes.ufm.checkpoints.every: found 0; allowed: a whole number >= 1",
          "recipes.mlp.checkpoints.every: found 201; allowed: 1 to recipes.mlp.epochs = 200"],
     ),
     "features unknown": (
@@ -426,7 +422,7 @@ SINGLE_FAULTS = {
     ),
     "a seed twice": (
         [("runs", 0, "seeds", [1, 2, 1])],
-        ["runs[0].seeds: found an entry twice; allowed: each at most once"],
+        ["runs[0].seeds: found 1 twice; allowed: each at most once"],
     ),
     "no runs": ([("runs", [])], ["runs: found 0 entries; allowed: at least 1"]),
     "a name that is no path": (
@@ -475,8 +471,77 @@ SINGLE_FAULTS = {
          "studies.phase.per_pair: found 0 entries; allowed: at least 1",
          "studies.tagwise.shares[0]: found 1.5; allowed: a number >= 0 and <= 1"],
     ),
+    "a checkpoint twice": (
+        [("recipes", "mlp", "checkpoints", [0, 5, 5]), ("recipes", "cnn", "checkpoints", [1, 1, 0])],
+        ["recipes.cnn.checkpoints: found 1 twice; allowed: each at most once",
+         "recipes.mlp.checkpoints: found 5 twice; allowed: each at most once"],
+    ),
+    "a list of the wrong kind": (
+        [("recipes", "mlp", "checkpoints", [0, 2.5]), ("recipes", "cnn", "checkpoints", [])],
+        ["recipes.cnn.checkpoints: found 0 entries; allowed: at least 1",
+         "recipes.mlp.checkpoints[1]: found 2.5; allowed: a whole number >= 0"],
+    ),
+    "an unknown kind, and other faults beside it": (
+        [("networks", "mlp", "architecture", "mlpp"), ("networks", "mlp", "features", 0),
+         ("objectives", "pal", "loss", None), ("objectives", "pal", "lambda_h", -1)],
+        ["networks.mlp.architecture: found 'mlpp' (text); did you mean 'mlp'? allowed: cnn, mlp, resnet18, resnet34, "
+         "resnet50, vgg16, vit, ufm",
+         "networks.mlp.features: found 0; allowed: a whole number >= 1 and <= 65536",
+         "objectives.pal.lambda_h: found -1; allowed: a number > 0",
+         "objectives.pal.loss: found nothing (null); allowed: pal, bce, mse"],
+    ),
+    "a network that is called as the certified optimum is": (
+        [("networks", "optimum", DEFAULT["networks"]["mlp"])],
+        ["networks: found the name 'optimum', which is that of the certified optimum in tables and figures; allowed: "
+         "any other name"],
+    ),
+    "a data set that is called as a table is": (
+        [("datasets", "metrics.csv", DIGITS)],
+        ["datasets: found the name 'metrics.csv', which is that of a table of the collapse stage; allowed: any other "
+         "name"],
+    ),
+    "names that are too long": (
+        [(section, "x" * 300, DEFAULT[section][name]) for section, name in
+         (("datasets", "mlab_digits"), ("settings", "balanced"), ("objectives", "pal"), ("networks", "mlp"))],
+        [f"{section}: found a name of 300 characters; allowed: at most 100" for section in
+         ("datasets", "networks", "objectives", "settings")],
+    ),
+    "a folder at home": (
+        [("datasets", "mlab_digits", "base", "mnist"), ("datasets", "mlab_digits", "folder", "~/mnist")],
+        [f"datasets.mlab_digits.folder: found '~/mnist'; '~' is not expanded here, write '{Path.home()}/mnist'"],
+    ),
     "a device that YAML reads as false": ([("device", False)], ["device: found false; allowed: auto, cpu, cuda"]),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["results", "a b/c", "/tmp/x", "../r", "结果", "it's $5", "a.b-c_d", "x/..y"])
+def test_results_may_be_any_folder_that_the_workflow_can_name(path: str) -> None:
+    assert problems(changed(("results", path))) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("~/x", f"found '~/x'; '~' is not expanded here, write '{Path.home()}/x'"),
+        ("~nobody-of-that-name/x", "found '~nobody-of-that-name/x'; '~' is not expanded here, write the whole path"),
+        ("a{b}", "found 'a{b}'; allowed: no '{' '}', which are not read as they stand"),
+        ("<a>", "found '<a>'; allowed: no '<' '>', which are not read as they stand"),
+        ("a\nb", r"found 'a\nb'; allowed: no '\n', which are not read as they stand"),
+        ("a\x07", r"found 'a\x07'; allowed: no '\x07', which are not read as they stand"),
+        ("results/", "found 'results/'; allowed: the same without '.' and empty parts, 'results'"),
+        ("./results", "found './results'; allowed: the same without '.' and empty parts, 'results'"),
+        ("a//b", "found 'a//b'; allowed: the same without '.' and empty parts, 'a/b'"),
+        (".", "found '.'; allowed: a folder of its own"),
+        ("a/..", "found 'a/..'; allowed: a folder of its own"),
+        ("/", "found '/'; allowed: a folder of its own"),
+        ("-x", "found '-x'; allowed: no space at either end, no '-' at the beginning"),
+        (" x", "found ' x'; allowed: no space at either end, no '-' at the beginning"),
+        ("x" * 300, "found a path of 300 characters; allowed: 1000, and 200 bytes a folder"),
+        ("x/" * 600 + "x", "found a path of 1201 characters; allowed: 1000, and 200 bytes a folder"),
+    ],
+)
+def test_results_that_something_would_stumble_over_later(path: str, found: str) -> None:
+    assert problems(changed(("results", path))) == [f"results: {found}"]
 
 
 @pytest.mark.parametrize(("changes", "expected"), SINGLE_FAULTS.values(), ids=SINGLE_FAULTS)
@@ -559,6 +624,43 @@ def test_unreadable_files(tmp_path: Path, content: bytes | None, expected: str) 
 def test_a_folder_is_no_configuration_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         load_config(tmp_path)
+
+
+def test_keys_that_stand_twice_are_named_with_both_lines(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    path.write_text("recipes:\n  mlp: {epochs: 1}\n  cnn:\n    lr: 1\n    lr: 2\n  mlp: {epochs: 2}\nresults: x\n")
+    other.write_text("results: y\nruns: [{seeds: [0], seeds: [1]}]\n'results': z\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, other)
+    assert sorted(caught.value.problems) == [
+        f"{path}: line 5: found the key 'lr' again, first in line 4",
+        f"{path}: line 6: found the key 'mlp' again, first in line 2",
+        f"{other}: line 2: found the key 'seeds' again, first in line 2",
+        f"{other}: line 3: found the key 'results' again, first in line 1",
+    ]
+
+
+def test_a_merge_key_may_be_overridden(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("m: &m {x: 1, y: 2}\nn:\n  <<: *m\n  x: 3\n")
+    assert load_config(path) == {"m": {"x": 1, "y": 2}, "n": {"x": 3, "y": 2}}
+
+
+def test_no_key_stands_twice_in_what_comes_with_it() -> None:
+    refuse_duplicate_keys([CHECKOUT / "config.yaml", *(CHECKOUT / "config").glob("*.yaml")])
+
+
+def test_text_of_the_command_line_is_read_as_yaml_reads_it() -> None:
+    """Snakemake makes `{"mlp": {"epochs": "2"}}` of `--config 'recipes={mlp: {epochs: 2}}'`."""
+    given = {"recipes": {"mlp": {"epochs": "2", "lr": "5.0e-2", "compile": "true", "batch": "full"}}, "studies": "null",
+             "runs": [{"seeds": ["0", "1"]}], "results": "2026-01-01", "device": "[cpu"}  # fmt: skip
+    assert typed(given) == {
+        "recipes": {"mlp": {"epochs": 2, "lr": 0.05, "compile": True, "batch": "full"}},
+        "studies": None,
+        "runs": [{"seeds": [0, 1]}],
+        "results": "2026-01-01",
+        "device": "[cpu",
+    }
 
 
 # --- anything at all ------------------------------------------------------------------------------------------------
@@ -887,117 +989,3 @@ def test_settings_of_a_study_hold_what_it_depends_on_and_nothing_else() -> None:
         assert study_settings(changed(change), "tagwise") == before, change
     for change in (("objectives", "pal", "lambda_b", 0.0), ("studies", "labels", "classes", 8)):
         assert study_settings(changed(change), "tagwise") != before, change
-
-
-# --- configuration, schema and documentation in step ----------------------------------------------------------------
-
-
-def schema_keys(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, bool]]:
-    """Every key of the schema, ``<name>`` for names of the user's, and whether it is required."""
-    if reference := schema.get("$ref"):
-        schema = SCHEMA["$defs"][reference.rpartition("/")[2]]
-    for key, inner in schema.get("properties", {}).items():
-        yield f"{path}{key}", key in schema.get("required", [])
-        yield from schema_keys(inner, f"{path}{key}.")
-    if isinstance(named := schema.get("additionalProperties"), Mapping):
-        yield from schema_keys(named, f"{path}<name>.")
-    if "items" in schema:
-        yield from schema_keys(schema["items"], path)
-
-
-def documented_keys() -> dict[str, tuple[str, str]]:
-    """``{key: (allowed, without it)}`` of the tables in docs/configuration.md."""
-    page = (CHECKOUT / "docs/configuration.md").read_text()
-    rows = re.findall(r"^\| `([^`]+)` \| .+ \| ([^|]+) \| ([^|]+) \|$", page, flags=re.MULTILINE)
-    tables = re.split(r"^\| base \|.*$", page, flags=re.MULTILINE)
-    assert len(tables) == 2  # the table of base images is not one of keys
-    return {key: (allowed, without) for key, allowed, without in rows if key not in SCHEMA_BASES}
-
-
-SCHEMA_BASES = SCHEMA["properties"]["datasets"]["additionalProperties"]["properties"]["base"]["enum"]
-
-
-def keys_of(config: Any, path: str = "") -> Iterator[str]:
-    if isinstance(config, list):
-        for entry in config:
-            yield from keys_of(entry, path)
-    elif isinstance(config, Mapping):
-        named = path in ("datasets.", "settings.", "objectives.", "recipes.", "networks.")
-        for key, inner in config.items():
-            step = "<name>" if named else key
-            if not named:
-                yield f"{path}{step}"
-            yield from keys_of(inner, f"{path}{step}.")
-
-
-def test_every_object_of_the_schema_is_closed() -> None:
-    def objects(fragment: Any) -> Iterator[Mapping[str, Any]]:
-        if isinstance(fragment, Mapping):
-            if "properties" in fragment:
-                yield fragment
-            for inner in fragment.values():
-                yield from objects(inner)
-
-    found = list(objects(SCHEMA))
-    assert len(found) == 17
-    assert all(fragment["additionalProperties"] is False for fragment in found if "object" in fragment["type"])
-
-
-def test_documentation_has_exactly_the_keys_of_the_schema() -> None:
-    assert list(documented_keys()) == sorted((key for key, _ in schema_keys(SCHEMA)), key=list(documented_keys()).index)
-
-
-def test_documentation_says_which_keys_are_required() -> None:
-    for key, required in schema_keys(SCHEMA):
-        assert (documented_keys()[key][1] == "required") == required, key
-
-
-def test_default_configuration_shows_every_key_that_is_not_optional() -> None:
-    shown = set(keys_of(DEFAULT))
-    unshown = {key for key, _ in schema_keys(SCHEMA)} - shown
-    # `counts` belongs to explicit settings, the others to residual networks, transformers and other arithmetic than
-    # float32's: the default has none.
-    assert unshown == {
-        *(f"settings.<name>.{key}" for key in ("counts", "total")),
-        *(f"objectives.<name>.{key}" for key in ("class_weights", "classifier")),
-        *(f"recipes.<name>.{key}" for key in ("feature_penalty", "features", *DEFAULT_ARITHMETIC)),
-        *(f"networks.<name>.{key}" for key in ("stem_stride", "patch", "depth", "heads")),
-    }
-    assert shown <= {key for key, _ in schema_keys(SCHEMA)}
-
-
-@pytest.mark.parametrize("key", [key for key, _ in schema_keys(SCHEMA)])
-def test_documentation_allows_what_the_checks_allow(key: str) -> None:
-    """The column `allowed` is what the error says that a wrong value meets with."""
-    config: Any = changed(("settings", "explicit", {"profile": "explicit", "counts": {"3": 1}}))
-    *parents, last = key.split(".")
-    target = config
-    for step in parents:
-        if step == "<name>":
-            entries = list(target.values())
-            target = next((entry for entry in entries if last in entry), entries[0])
-        else:
-            target = target[step]
-            target = target[0] if isinstance(target, list) else target
-    target[last] = datetime.date(2026, 1, 1)
-    (line,) = [line for line in problems(config) if "2026" in line]
-    assert line.split("allowed: ")[1] == documented_keys()[key][0]
-
-
-def test_documented_defaults_are_the_defaults() -> None:
-    documented = {key.rpartition(".")[2]: without for key, (_, without) in documented_keys().items()}
-    spec = data_spec(changed(("datasets", "mlab_digits", "placement", ...), ("datasets", "mlab_digits", "folder", ...)),
-                     "mlab_digits")  # fmt: skip
-    assert spec["placement"] == documented["placement"]
-    assert spec["folder"] is None
-    assert documented["folder"] == "null"
-    assert documented["budget"] == "epochs"
-    assert documented["sampling"] == "natural"
-    assert documented["total"].startswith("natural;")
-    assert documented["classifier"] == "learned"
-    assert setting_sampling({"profile": "balanced"}) is None
-    assert documented["feature_penalty"] == DEFAULT_FEATURE_PENALTY
-    for key, value in DEFAULT_ARITHMETIC.items():
-        assert documented[key] == str(value).lower()
-    assert documented["cap"].startswith(f"{DEFAULT_CAP:g} with max_kappa;")
-    assert run_epochs(DEFAULT, Run("mlab_digits", "step-0.1", "cnn", 0)) == DEFAULT["recipes"]["cnn"]["epochs"]

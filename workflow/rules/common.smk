@@ -7,20 +7,18 @@ Makes: nothing; ends with exit code 1 and one line per fault where the configura
 import sys
 from pathlib import Path
 
-import yaml
-
 from ncpipe.errors import ConfigError
-from ncpipe.experiment import base_sets, disk, plan, settings
+from ncpipe.experiment import base_sets, disk, plan, reading
 from ncpipe.experiment.code import reachable_modules
 from ncpipe.figures import catalogue
 
 CHECKOUT = Path(workflow.basedir)
 
 try:
-    settings.check(
-        config,
-        yaml.safe_load((CHECKOUT / "workflow/schemas/config.schema.yaml").read_text()),
-    )
+    # Snakemake has read the files, but of a key that stands twice it tells nothing, and it leaves --config as text.
+    reading.refuse_duplicate_keys(workflow.configfiles)
+    reading.merge(config, reading.typed(workflow.config_settings.config))
+    reading.check(config)
 except ConfigError as error:
     print(
         "The configuration cannot be used:",

@@ -12,11 +12,16 @@ from ncpipe.experiment.base_sets import BASE_SETS
 from ncpipe.labels.names import LabelSet, label_set_name, parse_label_counts, parse_label_set
 
 Config = Mapping[str, Any]
+# What holds where a key is left out. The models of `settings` and the plan both have it from here.
+DEFAULT_PLACEMENT = "reference"  # of a data set
+DEFAULT_TOTAL = "natural"  # of a setting, as the next three
+DEFAULT_BUDGET = "epochs"
+DEFAULT_SAMPLING = "natural"
 DEFAULT_CAP = 2.0  # of sampling max_kappa
+DEFAULT_CLASSIFIER = "learned"  # of an objective
 DEFAULT_FEATURE_PENALTY = "per_sample"  # of a recipe
 DEFAULT_FEATURES = "float32"  # what a checkpoint keeps of the features
-DEFAULT_ARITHMETIC = {"precision": "float32", "compile": False, "deterministic": False}  # of a recipe
-
+DEFAULT_ARITHMETIC: dict[str, Any] = {"precision": "float32", "compile": False, "deterministic": False}  # of a recipe
 
 STUDIES = ("phase", "critical", "ratios", "spectrum", "tagwise", "synthetic")
 
@@ -97,7 +102,7 @@ def setting_counts(dataset: Mapping[str, Any], setting: Mapping[str, Any]) -> di
         "uniform": lambda k: ratio,
     }[setting["profile"]]
     scaled = {s: max(1, math.floor(n * share(s[0]) + 0.5)) if len(s) == 1 else n for s, n in counts.items()}
-    if setting.get("total", "natural") == "fixed" and dataset["train_counts"][0]:
+    if setting.get("total", DEFAULT_TOTAL) == "fixed" and dataset["train_counts"][0]:
         left, whole = (sum(n for s, n in c.items() if len(s) == 1) for c in (scaled, counts))
         # In whole numbers, since a half must be rounded up.
         others = {s: max(1, (2 * n * left + whole) // (2 * whole)) for s, n in counts.items() if len(s) > 1}
@@ -110,8 +115,8 @@ def setting_sampling(setting: Mapping[str, Any]) -> dict[str, Any] | None:
 
     The cap is None but for ``max_kappa``, whose weights stay within it.
     """
-    method = setting.get("sampling", "natural")
-    if method == "natural":
+    method = setting.get("sampling", DEFAULT_SAMPLING)
+    if method == DEFAULT_SAMPLING:
         return None
     return {"method": method, "cap": float(setting.get("cap", DEFAULT_CAP)) if method == "max_kappa" else None}
 
@@ -122,13 +127,13 @@ def balanced_class_weights(mass: Sequence[float]) -> list[float]:
     The loss then weighs every class alike, E[c_k t_k] = E[τ] / K, and all of them as much as without weights.
     """
     total = sum(mass)
-    return [total / (len(mass) * own) for own in mass]
+    return [total / (len(mass) * of_class) for of_class in mass]
 
 
 def objective_entry(config: Config, dataset: str, setting: str, objective: str) -> dict[str, Any]:
     """An entry of ``objectives`` as a setting has it: its class weights numbers, defaults left out."""
     entry = dict(config["objectives"][objective])
-    if entry.get("classifier") == "learned":
+    if entry.get("classifier") == DEFAULT_CLASSIFIER:
         del entry["classifier"]
     if entry.get("class_weights") == "balanced":
         mass = [0.0] * BASE_SETS[config["datasets"][dataset]["base"]].classes
@@ -169,7 +174,7 @@ def run_epochs(config: Config, run: Run) -> int:
     """Epochs of a run: the recipe's, or those that make as many steps as the balanced setting (``budget: steps``)."""
     dataset, setting = config["datasets"][run.dataset], config["settings"][run.setting]
     recipe = config["recipes"][config["networks"][run.network]["recipe"]]
-    if setting.get("budget", "epochs") == "epochs" or recipe["batch"] == "full":
+    if setting.get("budget", DEFAULT_BUDGET) == "epochs" or recipe["batch"] == "full":
         return int(recipe["epochs"])
     steps, balanced = (
         -(-sum(setting_counts(dataset, s).values()) // recipe["batch"]) for s in (setting, {"profile": "balanced"})
@@ -183,7 +188,7 @@ def train_settings(config: Config, run: Run) -> dict[str, Any]:
     recipe = dict(config["recipes"][network.pop("recipe")])
     planned, checkpoints = recipe.pop("epochs"), recipe.pop("checkpoints")
     for key, value in {"feature_penalty": DEFAULT_FEATURE_PENALTY, **DEFAULT_ARITHMETIC}.items():
-        if recipe.get(key) == value:  # said or not, it is the same run
+        if recipe.get(key) == value:  # a default written out is the same run
             del recipe[key]
     features = recipe.pop("features", DEFAULT_FEATURES)
     epochs = run_epochs(config, run)
@@ -210,7 +215,7 @@ def data_spec(config: Config, dataset: str) -> dict[str, Any]:
         "base": entry["base"],
         "folder": entry.get("folder"),
         "style": entry["style"],
-        "placement": entry.get("placement", "reference"),
+        "placement": entry.get("placement", DEFAULT_PLACEMENT),
         "train_counts": list(entry["train_counts"]),
         "test_counts": list(entry["test_counts"]),
         "seed": entry["seed"],

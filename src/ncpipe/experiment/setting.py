@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ncpipe.experiment.plan import setting_sampling
+from ncpipe.experiment.plan import DEFAULT_BUDGET, DEFAULT_SAMPLING, DEFAULT_TOTAL, setting_sampling
 
 SAMPLING_LABELS = {
     "natural": "as it is",
@@ -51,13 +51,13 @@ class Setting:
     @classmethod
     def from_config(cls, name: str, entry: Mapping[str, Any]) -> Setting:
         """Build from a validated entry of ``settings`` in the configuration."""
-        sampling = setting_sampling(entry) or {"method": "natural", "cap": None}
+        sampling = setting_sampling(entry) or {"method": DEFAULT_SAMPLING, "cap": None}
         return cls(
             name=name,
             profile=str(entry["profile"]),
             ratio=float(entry.get("ratio", 1.0)),
-            budget=str(entry.get("budget", "epochs")),
-            total=str(entry.get("total", "natural")),
+            budget=str(entry.get("budget", DEFAULT_BUDGET)),
+            total=str(entry.get("total", DEFAULT_TOTAL)),
             sampling=sampling["method"],
             cap=sampling["cap"],
             counts=tuple(sorted(entry.get("counts", {}).items())),

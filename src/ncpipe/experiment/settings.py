@@ -1,370 +1,577 @@
-"""The configuration: all its faults at once as plain lines, and the plan of runs that it asks for.
+"""The configuration, typed: a model for each mapping in it. Editors, documentation and messages are made from these.
 
-Imports nothing heavy: every Snakemake process, and every SLURM job, reads this at start.
+The models only check. What the rest of the package gets is the plain mapping that was checked. Imports nothing heavy:
+every Snakemake process, and every SLURM job, reads this at start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
-from itertools import chain
+import re
+from collections.abc import Callable, Mapping
+from functools import cache, reduce
+from operator import or_
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
+from pydantic_core import PydanticCustomError
 
-from ncpipe.errors import ConfigError, InputError, near_match
 from ncpipe.experiment.architectures import ARCHITECTURES
-from ncpipe.experiment.base_sets import BASE_SETS, folder_of, known_base_set
-from ncpipe.experiment.messages import (
-    _is_number,
-    _shape_problems,
-    _shown,
-    _text_keys_only,
-)
+from ncpipe.experiment.base_sets import BASE_SETS
 from ncpipe.experiment.plan import (
     DEFAULT_ARITHMETIC,
-    STUDIES,
-    Config,
-    Run,
-    balanced_counts,
-    image_side,
-    plan_runs,
-    setting_counts,
+    DEFAULT_BUDGET,
+    DEFAULT_CLASSIFIER,
+    DEFAULT_FEATURE_PENALTY,
+    DEFAULT_FEATURES,
+    DEFAULT_PLACEMENT,
+    DEFAULT_SAMPLING,
+    DEFAULT_TOTAL,
 )
-from ncpipe.labels.names import LabelSet, parse_label_set
 
-# --- reading and checking ---------------------------------------------------------------------------------------
+# --- names and paths --------------------------------------------------------------------------------------------
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+_LONGEST_NAME = 100  # characters; a file name is made of two names and a few words, and holds 255 bytes
+_LONGEST_PATH, _LONGEST_FOLDER = 1000, 200
+_RESERVED = {
+    "dataset": {f"{table}.csv": "a table of the collapse stage" for table in ("metrics", "optimum", "synthesis")},
+    "network": {"optimum": "the certified optimum in tables and figures"},
+}
 
 
-def load_config(*paths: Path) -> dict[str, Any]:
-    """Read a configuration and its overlays as Snakemake does: mappings merge deeply, lists replace.
+def _refuse(what: str) -> PydanticCustomError:
+    """A fault whose message is `what`: what was found, and what is allowed."""
+    return PydanticCustomError("refused", "{what}", {"what": what})
 
-    Raises
-    ------
-    InputError
-        If a file is missing, unreadable, or not a YAML mapping.
-    """
-    merged: dict[str, Any] = {}
-    for path in paths:
+
+def _name(kind: str = "") -> Callable[[str], str]:
+    def check(name: str) -> str:
+        if len(name) > _LONGEST_NAME:
+            raise _refuse(f"found a name of {len(name)} characters; allowed: at most {_LONGEST_NAME}")
+        if not re.fullmatch(NAME_PATTERN.strip("^$"), name):
+            allowed = "letters, digits, '_', '-' and '.', starting with a letter or digit"
+            raise _refuse(f"found the name {name!r}; allowed: {allowed}")
+        if name in _RESERVED.get(kind, ()):
+            raise _refuse(f"found the name {name!r}, which is that of {_RESERVED[kind][name]}; allowed: any other name")
+        return name
+
+    return check
+
+
+def _label_set(name: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,4}([+][0-9]{1,4})*", name):
+        raise _refuse(f"found the name {name!r}; allowed: class numbers joined by '+'")
+    return name
+
+
+def _not_home(path: str) -> str:
+    if path.startswith("~"):
         try:
-            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: no such configuration file") from error
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(loaded, dict):
-            raise InputError(f"{path}: found {_shown(loaded)}; a configuration is a mapping of keys")
-        _merge(merged, loaded)
-    return merged
+            whole = f"write {str(Path(path).expanduser())!r}"
+        except RuntimeError:
+            whole = "write the whole path"
+        raise _refuse(f"found {path!r}; '~' is not expanded here, {whole}")
+    return path
 
 
-def _merge(base: dict[str, Any], overlay: Mapping[str, Any]) -> None:
-    for key, value in overlay.items():
-        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
-            _merge(base[key], value)
-        else:
-            base[key] = value
-
-
-def load_checked(*overlays: Path) -> dict[str, Any]:
-    """Read and check the configuration of the checkout that the working directory is, with overlays.
-
-    Raises
-    ------
-    InputError, ConfigError
-        As `load_config` and `check`; also outside a checkout.
-    """
-    schema = Path("workflow/schemas/config.schema.yaml")
-    if not schema.is_file():
-        raise InputError(f"{schema}: missing; run this command in the checkout of ncpipe")
-    config = load_config(Path("config.yaml"), *overlays)
-    check(config, yaml.safe_load(schema.read_text()))
-    return config
-
-
-def check(config: Config, schema: Mapping[str, Any]) -> None:
-    """Check a merged configuration against the schema and across its fields.
-
-    Raises
-    ------
-    ConfigError
-        With every fault found, one line each. Cross-field checks leave out the entries whose shape is wrong.
-    """
-    problems: list[str] = []
-    config = _text_keys_only(config, problems)
-    broken: set[tuple[Any, ...]] = set()
-    for path, line in _shape_problems(config, schema):
-        broken.add(path[:2])
-        problems.append(line)
-    problems += _cross_problems(config, broken)
-    if not problems:
-        problems = list(_run_problems(config))
-    if problems:
-        raise ConfigError(list(dict.fromkeys(" ".join(line.split()) for line in problems)))
-
-
-# --- cross-field checks -----------------------------------------------------------------------------------------
-
-
-def _cross_problems(config: Config, broken: Set[tuple[Any, ...]]) -> Iterator[str]:
-    """Check each entry whose shape is right, (section, name) not in `broken`, and the names that it refers to."""
-    tables = {section: config.get(section) for section in ("datasets", "settings", "objectives", "recipes", "networks")}
-    names = {section: list(table) for section, table in tables.items() if isinstance(table, Mapping)}
-    sound = {s: {n: e for n, e in (tables[s] or {}).items() if (s, n) not in broken} for s in names}
-    selected = config.get("runs")
-    runs = {i: e for i, e in enumerate(selected if isinstance(selected, list) else []) if ("runs", i) not in broken}
-
-    in_use = {name for entry in runs.values() for name in entry["datasets"]}
-    for name, dataset in sound.get("datasets", {}).items():
-        yield from _dataset_problems(name, dataset, in_use=name in in_use)
-    for name, setting in sound.get("settings", {}).items():
-        yield from _setting_problems(name, setting)
-    for name, objective in sound.get("objectives", {}).items():
-        yield from _objective_problems(name, objective)
-    for name, recipe in sound.get("recipes", {}).items():
-        yield from _recipe_problems(name, recipe, config.get("device"))
-    for name, network in sound.get("networks", {}).items():
-        yield from _network_problems(name, network)
-        for key, section in (("objective", "objectives"), ("recipe", "recipes")):
-            yield from _unknown_name(f"networks.{name}.{key}", network[key], names.get(section))
-        recipe = sound.get("recipes", {}).get(network["recipe"])
-        if recipe and network["architecture"] == "ufm" and recipe["batch"] != "full":
-            yield (
-                f"networks.{name}.recipe: found {network['recipe']!r} with batch {recipe['batch']}; architecture ufm "
-                f"needs a recipe with batch full"
-            )
-        if recipe and network["architecture"] == "ufm":
-            for key in ("precision", "compile"):
-                if recipe.get(key, DEFAULT_ARITHMETIC[key]) != DEFAULT_ARITHMETIC[key]:
-                    yield (
-                        f"networks.{name}.recipe: found {network['recipe']!r} with {key} {_shown(recipe[key])}; "
-                        f"architecture ufm has no layers to compute, remove that key"
-                    )
-    for i, entry in runs.items():
-        for key in ("datasets", "settings", "networks"):
-            for j, name in enumerate(entry[key]):
-                yield from _unknown_name(f"runs[{i}].{key}[{j}]", name, names.get(key))
-    if ("studies",) not in broken and config.get("studies"):
-        yield from _study_problems(config["studies"], broken, names.get("objectives"), sound.get("objectives", {}))
-
-
-def _dataset_problems(name: str, dataset: Mapping[str, Any], *, in_use: bool) -> Iterator[str]:
-    """Check one data set; its files only where a run uses it, so that a checkout needs no more than it trains on."""
-    where, folder = f"datasets.{name}", dataset.get("folder")
-    for split in ("train", "test"):
-        if not any(dataset[f"{split}_counts"]):
-            yield f"{where}.{split}_counts: found only zeros; allowed: at least one sample"
-    if folder and not BASE_SETS[dataset["base"]].needs_folder:
-        yield f"{where}.folder: found {folder!r}; base {dataset['base']} comes with a package, allowed: null"
-    if not in_use:
-        return
-    try:
-        base = known_base_set(dataset["base"])
-        if base.needs_folder:
-            folder_of(base.name, folder)
-    except InputError as error:
-        yield f"{where}: {error}"
-        return
-    except OSError as error:
-        yield f"{where}.folder: found {folder!r}; it cannot be read ({error.strerror})"
-        return
-    for split, available in zip(("train", "test"), base.capacity, strict=True):
-        for position, count in enumerate(dataset[f"{split}_counts"]):
-            if count > available:
-                yield (
-                    f"{where}.{split}_counts[{position}]: found {count}; the {split} split of {base.name} has "
-                    f"{available} images in its smallest class, allowed: 0 to {available}"
-                )
-
-
-def _setting_problems(name: str, setting: Mapping[str, Any]) -> Iterator[str]:
-    where, profile = f"settings.{name}", setting["profile"]
-    needs = {"step": "ratio", "exponential": "ratio", "uniform": "ratio", "explicit": "counts"}.get(profile)
-    for key in ("ratio", "counts"):
-        if key == needs and key not in setting:
-            yield f"{where}.{key}: missing; profile {profile} needs it"
-        elif key != needs and key in setting:
-            yield f"{where}.{key}: found {_shown(setting[key])}; profile {profile} does not use it, remove the key"
-    if "total" in setting and profile in ("balanced", "explicit"):
-        yield f"{where}.total: found {_shown(setting['total'])}; profile {profile} does not use it, remove the key"
-    sampling = setting.get("sampling", "natural")
-    if "cap" in setting and sampling != "max_kappa":
-        yield f"{where}.cap: found {_shown(setting['cap'])}; sampling {sampling} does not use it, remove the key"
-    spelt: dict[LabelSet, str] = {}
-    for key in setting.get("counts", {}):
-        other = spelt.setdefault(parse_label_set(key), key)
-        if other != key:
-            yield f"{where}.counts.{key}: found the label set of {other!r} again; allowed: each at most once"
-
-
-def _objective_problems(name: str, objective: Mapping[str, Any]) -> Iterator[str]:
-    where, loss = f"objectives.{name}", objective["loss"]
-    if loss == "bce" and objective["target"] != "raw":
-        yield f"{where}.target: found {objective['target']!r}; loss bce takes the labels as they are, allowed: raw"
-    weights = objective.get("class_weights", [])
-    if loss != "pal" and "class_weights" in objective:
-        yield f"{where}.class_weights: found {_shown(weights)}; loss {loss} does not use them, remove the key"
-    for i, weight in enumerate(weights if isinstance(weights, list) else []):
-        if not _is_number(weight) or weight <= 0:
-            yield f"{where}.class_weights[{i}]: found {_shown(weight)}; allowed: a number > 0"
-
-
-def _recipe_problems(name: str, recipe: Mapping[str, Any], device: Any) -> Iterator[str]:
-    if recipe.get("feature_penalty") == "batch_sum" and recipe["batch"] == "full":
-        yield (
-            f"recipes.{name}.feature_penalty: found 'batch_sum' with batch full; it differs from per_sample in a short "
-            f"last batch only, remove the key"
+def _results_path(path: str) -> str:
+    """Refuse what Snakemake or a file system would stumble over later."""
+    parts = path.split("/")
+    strange = sorted({c for c in path if c in "{}<>" or not c.isprintable()})
+    if strange:
+        raise _refuse(f"found {path!r}; allowed: no {' '.join(map(repr, strange))}, which are not read as they stand")
+    if len(path) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_FOLDER for part in parts):
+        raise _refuse(
+            f"found a path of {len(path)} characters; allowed: {_LONGEST_PATH}, and {_LONGEST_FOLDER} bytes a folder"
         )
-    if device == "cpu" and recipe.get("precision") == "tf32":
-        yield f"recipes.{name}.precision: found 'tf32' with device cpu; allowed there: float32, bfloat16, float16"
-    where, checkpoints = f"recipes.{name}.checkpoints", recipe["checkpoints"]
-    if checkpoints == "log":
-        return
-    if isinstance(checkpoints, Mapping):
-        if checkpoints["every"] > recipe["epochs"]:
-            allowed = f"1 to recipes.{name}.epochs = {recipe['epochs']}"
-            yield f"{where}.every: found {checkpoints['every']}; allowed: {allowed}"
-        return
-    if checkpoints != sorted(checkpoints):
-        yield f"{where}: found {checkpoints}; allowed: epochs in increasing order"
-    if max(checkpoints) > recipe["epochs"]:
-        yield f"{where}: found epoch {max(checkpoints)}; allowed: 0 to recipes.{name}.epochs = {recipe['epochs']}"
+    if path != path.strip() or path.startswith("-"):
+        raise _refuse(f"found {path!r}; allowed: no space at either end, no '-' at the beginning")
+    if path == "/" or parts[-1] in (".", ".."):
+        raise _refuse(f"found {path!r}; allowed: a folder of its own")
+    if "" in parts[1:] or "." in parts:
+        raise _refuse(f"found {path!r}; allowed: the same without '.' and empty parts, {str(Path(path))!r}")
+    return path
 
 
-def _network_problems(name: str, network: Mapping[str, Any]) -> Iterator[str]:
-    where, architecture = f"networks.{name}", network["architecture"]
-    needed, optional = ARCHITECTURES[architecture].keys, ARCHITECTURES[architecture].optional
-    for key in dict.fromkeys(chain(*((*entry.keys, *entry.optional) for entry in ARCHITECTURES.values()))):
-        if key in needed and key not in network:
-            yield f"{where}.{key}: missing; architecture {architecture} needs it"
-        elif key not in (*needed, *optional) and key in network:
-            found = f"found {_shown(network[key])}"
-            yield f"{where}.{key}: {found}; architecture {architecture} does not use it, remove the key"
-    if {"heads", "features"} <= network.keys() and "heads" in needed and network["features"] % network["heads"]:
-        yield f"{where}.heads: found {network['heads']}; allowed: a divisor of {where}.features = {network['features']}"
+def _each_once(values: list[Any]) -> list[Any]:
+    twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
+    if twice is not None:
+        raise _refuse(f"found {twice!r} twice; allowed: each at most once")
+    return values
 
 
-def _study_problems(
-    studies: Mapping[str, Any],
-    broken: Set[tuple[Any, ...]],
-    objectives: Sequence[str] | None,
-    sound: Mapping[str, Mapping[str, Any]],
-) -> Iterator[str]:
-    """Check what the selected studies share, and those of a right shape."""
-    selected = [name for name in STUDIES if studies.get(name) is not None]
-    shaped = [name for name in ("labels", *selected) if name in studies and ("studies", name) not in broken]
-    parts: dict[str, Any] = {name: studies[name] for name in shaped}
-    for key in ("objective", "labels"):
-        if selected and key not in studies:
-            yield f"studies.{key}: missing; needed by the studies that are selected ({', '.join(selected)})"
-    if "objective" in studies and ("studies", "objective") not in broken:
-        yield from _unknown_name("studies.objective", studies["objective"], objectives)
-        entry = sound.get(studies["objective"])
-        if entry and (entry["loss"] != "pal" or "class_weights" in entry or entry.get("classifier") == "etf"):
-            yield (
-                f"studies.objective: found {studies['objective']!r}; allowed: an objective with loss pal, without "
-                f"class_weights, its classifier learned"
-            )
-    for key, grid in parts.get("phase", {}).items():
-        if isinstance(grid, Mapping) and not grid["low"] < grid["high"]:
-            yield f"studies.phase.{key}: found low {grid['low']} and high {grid['high']}; allowed: low < high"
-    classes = parts.get("labels", {}).get("classes", 0)
-    if "tagwise" in parts and classes % 2:
-        yield f"studies.labels.classes: found {classes}; study tagwise needs an even number (perfect matchings)"
+def kind_of(value: Any) -> str:
+    """The kind of a value in the words of JSON schemas."""
+    kinds = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
+    return kinds.get(type(value), "object" if isinstance(value, Mapping) else "other")
 
 
-def _unknown_name(where: str, name: str, defined: Sequence[str] | None) -> Iterator[str]:
-    """One line where `name` is not among the `defined` (None: those could not be read)."""
-    if defined is not None and name not in defined:
-        match = near_match(name, defined) or ";"
-        yield f"{where}: found {name!r}{match} allowed: {', '.join(defined)}"
+_BY_KIND = Discriminator(kind_of)
+
+Name = Annotated[str, AfterValidator(_name()), Field(json_schema_extra={"pattern": NAME_PATTERN})]
+DatasetName = Annotated[str, AfterValidator(_name("dataset")), Field(json_schema_extra={"pattern": NAME_PATTERN})]
+NetworkName = Annotated[str, AfterValidator(_name("network")), Field(json_schema_extra={"pattern": NAME_PATTERN})]
+LabelSetName = Annotated[str, AfterValidator(_label_set)]
+Results = Annotated[str, Field(min_length=1), AfterValidator(_not_home), AfterValidator(_results_path)]
+Folder = Annotated[str, AfterValidator(_not_home)]
+
+# --- numbers and lists ------------------------------------------------------------------------------------------
+
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+Size = Annotated[int, Field(ge=1, le=65_536)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Points = Annotated[int, Field(ge=2, le=1000)]
+Members = Annotated[int, Field(ge=4, le=10_000)]
+Positive = Annotated[float, Field(gt=0)]
+Penalty = Annotated[float, Field(ge=0)]
+Ratio = Annotated[float, Field(gt=0, le=1)]
+
+_SOME = Field(min_length=1, json_schema_extra={"uniqueItems": True})
+_ONCE = AfterValidator(_each_once)
+Counts = Annotated[list[Count], Field(min_length=1, max_length=4)]
+Names = Annotated[list[str], _SOME, _ONCE]
+Ratios = Annotated[list[Ratio], _SOME, _ONCE]
+PerPair = Annotated[list[Count], _SOME, _ONCE]
 
 
-def _run_problems(config: Config) -> Iterator[str]:
-    """Check each selected setting and network against the data set that they meet; all else must be right."""
-    runs = plan_runs(config)
-    for dataset, name in sorted({(run.dataset, run.network) for run in runs}):
-        yield from _image_problems(config, dataset, name)
-    yield from _setting_run_problems(config, runs)
-    for dataset, setting, name in sorted({(run.dataset, run.setting, run.network) for run in runs}):
-        yield from _batch_problems(config, dataset, setting, name)
+class Model(BaseModel):
+    """A mapping of the configuration: no other keys, no conversions, no NaN."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
 
 
-def _image_problems(config: Config, dataset: str, name: str) -> Iterator[str]:
-    """Check that a network can take the images of a data set."""
-    network, side = config["networks"][name], image_side(config, dataset)
-    images = f"images of data set {dataset} are {side} x {side} pixels"
-    if network["architecture"] == "vit" and side % network["patch"]:
-        yield f"networks.{name}.patch: found {network['patch']}; {images}, allowed: a divisor of {side}"
-    smallest = ARCHITECTURES[network["architecture"]].smallest_side
-    if side < smallest:
-        found = f"networks.{name}.architecture: found {network['architecture']}"
-        yield f"{found}; {images}, allowed: {smallest} x {smallest} or more"
+def _without(text: str) -> dict[str, Any]:
+    """What the documentation says in the column "without it", where that is no default."""
+    return {"without": text}
 
 
-def _batch_problems(config: Config, dataset: str, setting: str, name: str) -> Iterator[str]:
-    """Check that no batch is one number a channel where batch norm stands: it has no variance then."""
-    network = config["networks"][name]
-    recipe = network["recipe"]
-    batch = config["recipes"][recipe]["batch"]
-    samples = sum(setting_counts(config["datasets"][dataset], config["settings"][setting]).values())
-    last = samples if batch == "full" else samples % batch or min(batch, samples)
-    if last == 1 and _batch_norm_side(config, dataset, name) == 1:
-        yield (
-            f"recipes.{recipe}.batch: found {batch}; of the {samples} samples of setting {setting} of data set "
-            f"{dataset} it leaves 1 to the last batch, and batch norm in network {name} needs 2"
+# --- data sets --------------------------------------------------------------------------------------------------
+
+_PACKAGED = tuple(name for name, base in BASE_SETS.items() if not base.needs_folder)
+_IN_FOLDERS = tuple(name for name, base in BASE_SETS.items() if base.needs_folder)
+
+_BASE = "base images, see below"
+
+
+class _Dataset(Model):
+    folder: Folder | None = Field(
+        None,
+        description=(
+            "where the files of `mnist`, `fashion_mnist`, `cifar10` and `svhn` lie, relative to the working directory"
+        ),
+    )
+    style: Literal["mnist", "cifar"] = Field(
+        description=(
+            "composition rule; `mnist`: two independent shifts, rolled round the border; `cifar`: one shift for both "
+            "axes, no roll"
         )
+    )
+    placement: Literal["reference", "random"] = Field(
+        DEFAULT_PLACEMENT,
+        description=(
+            "where multiplicity one lies; `reference`: as Li et al. (2024) place it; `random`: anywhere that "
+            "multiplicity two may lie"
+        ),
+    )
+    train_counts: Counts = Field(
+        description="training samples of each label set of multiplicity 1, 2, ... (up to 4), balanced"
+    )
+    test_counts: Counts = Field(description="the same for the test split, which no setting changes")
+    seed: Seed = Field(description="of the synthesis: split of the base images, draws, shifts")
 
 
-def _batch_norm_side(config: Config, dataset: str, name: str) -> int | None:
-    network = config["networks"][name]
-    return ARCHITECTURES[network["architecture"]].batch_norm_side(network, image_side(config, dataset))
+class PackagedDataset(_Dataset):
+    """Base images that come with a package."""
+
+    base: Literal[_PACKAGED] = Field(description=_BASE)  # type: ignore[valid-type]
+    folder: None = None
 
 
-def _setting_run_problems(config: Config, runs: Sequence[Run]) -> Iterator[str]:
-    """Check the explicit counts of each selected setting against the data set that it selects from."""
-    pairs = sorted({(run.dataset, run.setting) for run in runs})
-    for dataset, setting in pairs:
-        classes = BASE_SETS[config["datasets"][dataset]["base"]].classes
-        balanced = balanced_counts(config["datasets"][dataset]["train_counts"], classes)
-        for key, count in config["settings"][setting].get("counts", {}).items():
-            where, label_set = f"settings.{setting}.counts.{key}", parse_label_set(key)
-            if label_set[-1] >= classes or len(set(label_set)) != len(label_set):
-                yield f"{where}: found {key!r}; classes of {dataset} are 0 to {classes - 1}, each at most once"
-            elif count > balanced.get(label_set, 0):
-                yield (
-                    f"{where}: found {count}; data set {dataset} has {balanced.get(label_set, 0)} samples of it "
-                    f"(datasets.{dataset}.train_counts)"
-                )
-    for dataset, setting, network in dict.fromkeys((r.dataset, r.setting, r.network) for r in plan_runs(config)):
-        yield from _classes_problems(config, dataset, setting, network)
+class FolderDataset(_Dataset):
+    """Base images in files that the user has."""
+
+    base: Literal[_IN_FOLDERS] = Field(description=_BASE)  # type: ignore[valid-type]
 
 
-def _classes_problems(config: Config, dataset: str, setting: str, network: str) -> Iterator[str]:
-    """Check what an objective needs of the classes of the data set that a network trains on."""
-    name, base = config["networks"][network]["objective"], BASE_SETS[config["datasets"][dataset]["base"]]
-    objective, classes = config["objectives"][name], base.classes
-    weights = objective.get("class_weights")
-    if weights == "balanced":
-        counts = setting_counts(config["datasets"][dataset], config["settings"][setting])
-        absent = sorted(set(range(classes)) - {k for label_set in counts for k in parse_label_set(label_set)})
-        if absent:
-            yield (
-                f"objectives.{name}.class_weights: found 'balanced'; class {absent[0]} has no sample in setting "
-                f"{setting} of {dataset}, allowed: a list, or samples of every class"
-            )
-    elif weights is not None and len(weights) != classes:
-        yield (
-            f"objectives.{name}.class_weights: found {len(weights)} numbers; {dataset} has {classes} classes, allowed: "
-            f"one number > 0 for each"
+Dataset = Annotated[PackagedDataset | FolderDataset, Field(discriminator="base")]
+
+# --- settings ---------------------------------------------------------------------------------------------------
+
+_Total = Annotated[
+    Literal["natural", "fixed"],
+    Field(description="`natural`: other multiplicities keep their counts; `fixed`: their shares, see below"),
+]
+
+
+class Balanced(Model):
+    """Label distributions; the others have keys of their own."""
+
+    profile: Literal["balanced"] = Field(
+        description=(
+            "`balanced`: n₁; `step`: n₁ for the first half of the classes, r·n₁ for the others; `exponential`: "
+            "n₁·r^(k/(K−1)); `uniform`: r·n₁; `explicit`: `counts`"
         )
-    if objective.get("classifier") != "etf":
-        return
-    width = ARCHITECTURES[config["networks"][network]["architecture"]].features(config["networks"][network])
-    if width < classes:
-        yield (
-            f"networks.{network}: found feature width {width} with objective {name}, whose classifier is a simplex "
-            f"ETF; {dataset} has {classes} classes, allowed: a feature width of {classes} or more"
+    )
+    budget: Literal["epochs", "steps"] = Field(
+        DEFAULT_BUDGET,
+        description="train for the recipe's epochs, or for as many steps as the balanced setting takes",
+    )
+    sampling: Literal["natural", "class_balanced", "effective_number", "max_kappa"] = Field(
+        DEFAULT_SAMPLING, description="weights of the label sets in training, see below"
+    )
+    cap: Annotated[float, Field(gt=1)] = Field(
+        None,
+        description="ρ: a label set's share is multiplied or divided by no more than this",
+        json_schema_extra=_without("2 with max_kappa; the others have none"),
+    )
+
+
+class Thinned(Balanced):
+    """Multiplicity one downsampled by a ratio."""
+
+    profile: Literal["step", "exponential", "uniform"]  # type: ignore[assignment]
+    ratio: Ratio = Field(description="r")
+    total: _Total = DEFAULT_TOTAL
+
+
+class Explicit(Balanced):
+    """Counts of label sets by name."""
+
+    profile: Literal["explicit"]  # type: ignore[assignment]
+    counts: Annotated[dict[LabelSetName, Annotated[int, Field(ge=1, le=1_000_000)]], Field(min_length=1)] = Field(
+        description="samples of each label set, written `3` or `0+7`; label sets that are not named are absent"
+    )
+
+
+Setting = Annotated[Balanced | Thinned | Explicit, Field(discriminator="profile")]
+
+# --- objectives -------------------------------------------------------------------------------------------------
+
+
+ClassWeights = Annotated[
+    Annotated[Literal["balanced"], Tag("string")] | Annotated[list[Positive], Tag("array")],
+    _BY_KIND,
+]
+
+
+class MseObjective(Model):
+    """An objective; the other losses narrow or widen it."""
+
+    loss: Literal["mse"] = Field(
+        description=(
+            "`pal`: pick-all-labels cross-entropy τ·logsumexp(z) − tᵀz; `bce`: binary cross-entropy, summed over the "
+            "classes; `mse`: ‖z − t‖²/2"
         )
+    )
+    target: Literal["normalised", "raw"] = Field(description="y / m for a sample of m labels, or y; raw with bce")
+    lambda_w: Positive = Field(description="on the classifier (its weight decay)")
+    lambda_h: Positive = Field(description="on each sample's feature, averaged over samples")
+    lambda_b: Penalty = Field(description="on the bias (its weight decay); 0: a free bias")
+    bias: bool = Field(description="whether the classifier has a bias")
+    classifier: Literal["learned", "etf"] = Field(
+        DEFAULT_CLASSIFIER, description="`etf`: fixed to a simplex equiangular tight frame, see below"
+    )
+
+
+class PalObjective(MseObjective):
+    """Pick-all-labels cross-entropy."""
+
+    loss: Literal["pal"]  # type: ignore[assignment]
+    class_weights: ClassWeights = Field(
+        None,
+        description=(
+            "with pal: c_k t_k in place of t_k, one number > 0 for each class; `balanced`: inverse class frequency, "
+            "see below"
+        ),
+        json_schema_extra=_without("every class weighs the same"),
+    )
+
+
+class BceObjective(MseObjective):
+    """Binary cross-entropy, of labels as they are."""
+
+    loss: Literal["bce"]  # type: ignore[assignment]
+    target: Literal["raw"]
+
+
+Objective = Annotated[PalObjective | BceObjective | MseObjective, Field(discriminator="loss")]
+
+# --- recipes ----------------------------------------------------------------------------------------------------
+
+
+class Every(Model):
+    """Checkpoints every so many epochs."""
+
+    every: Annotated[int, Field(ge=1)]
+
+
+Epoch = Annotated[int, Field(ge=0)]
+Checkpoints = Annotated[
+    Annotated[Literal["log"], Tag("string")]
+    | Annotated[list[Epoch], _SOME, _ONCE, Tag("array")]
+    | Annotated[Every, Tag("object")],
+    _BY_KIND,
+]
+Batch = Annotated[
+    Annotated[int, Field(ge=1), Tag("integer")] | Annotated[Literal["full"], Tag("string")],
+    _BY_KIND,
+]
+
+
+class Recipe(Model):
+    """Optimiser, schedule and checkpoints."""
+
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = Field(description="passes over the training samples")
+    batch: Batch = Field(description="samples in a step, the last batch of an epoch may be smaller; or all of them")
+    lr: Positive = Field(description="learning rate, at its peak")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(description="of SGD, not Nesterov's")
+    weight_decay: Penalty = Field(
+        description=(
+            "on every parameter of the backbone, batch norm and biases too; free features (`ufm`) have the feature "
+            "penalty instead"
+        )
+    )
+    schedule: Literal["cosine", "constant"] = Field(description="`cosine`: from lr to lr / 1000, stepped once an epoch")
+    feature_penalty: Literal["per_sample", "batch_sum"] = Field(
+        DEFAULT_FEATURE_PENALTY, description="of the short last batch of an epoch, see below"
+    )
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = Field(
+        DEFAULT_ARITHMETIC["precision"], description="in which the backbone computes, see below"
+    )
+    compile: bool = Field(
+        DEFAULT_ARITHMETIC["compile"],
+        description="compile the backbone's training step, see below; not for ufm",
+    )
+    deterministic: bool = Field(
+        DEFAULT_ARITHMETIC["deterministic"], description="have runs on CUDA repeat bit for bit, see below"
+    )
+    checkpoints: Checkpoints = Field(
+        description=(
+            "epochs after which features are stored, ascending, 0 is the untrained network; `log`: 0, two in every "
+            "doubling; `{every: n}`: 0, n, 2n, ...; the last epoch always"
+        )
+    )
+    features: Literal["float32", "float16", "moments"] = Field(
+        DEFAULT_FEATURES, description="what a checkpoint keeps of the features, see [storage](storage.md)"
+    )
+
+
+# --- networks ---------------------------------------------------------------------------------------------------
+
+# Every key that an architecture may have; which has which is said in `ARCHITECTURES`.
+_NETWORK_KEYS: dict[str, tuple[Any, str]] = {
+    "width": (Size, "channels of the first layer; the feature width is a multiple of it"),
+    "stem_stride": (
+        Annotated[int, Field(ge=1, le=4)],
+        "stride of the first convolution: 2 makes everything behind it four times cheaper",
+    ),
+    "hidden": (list[Size], "widths of the hidden layers, each a whole number from 1 to 65536; may be empty"),
+    "features": (Size, "feature width"),
+    "patch": (Annotated[int, Field(ge=1, le=64)], "side of a patch in pixels, a divisor of the side of the images"),
+    "depth": (Annotated[int, Field(ge=1, le=64)], "transformer blocks"),
+    "heads": (Annotated[int, Field(ge=1, le=1024)], "attention heads, a divisor of `features`"),
+}
+_NETWORK_DEFAULTS = {"stem_stride": 1}
+
+
+def _network_model(name: str) -> type[Model]:
+    architecture = ARCHITECTURES[name]
+    fields: dict[str, Any] = {
+        "architecture": (Literal[name], Field(description="see below")),
+        "objective": (str, Field(description="a name under `objectives`")),
+        "recipe": (str, Field(description="a name under `recipes`; for ufm one with `batch: full`")),
+    }
+    for key, (kind, description) in _NETWORK_KEYS.items():
+        if key in architecture.keys:
+            fields[key] = (kind, Field(description=description))
+        elif key in architecture.optional:
+            fields[key] = (kind, Field(_NETWORK_DEFAULTS[key], description=description))
+    return create_model(f"Network_{name}", __base__=Model, **fields)
+
+
+Network = Annotated[reduce(or_, map(_network_model, ARCHITECTURES)), Field(discriminator="architecture")]  # type: ignore[arg-type]
+
+# --- studies ----------------------------------------------------------------------------------------------------
+
+
+class StudyLabels(Model):
+    """The balanced distribution that studies start from."""
+
+    classes: Annotated[int, Field(ge=4, le=30)] = Field(description="K; even for `tagwise`")
+    counts: Annotated[list[Annotated[int, Field(ge=1, le=1_000_000)]], Field(min_length=2, max_length=2)] = Field(
+        description="n₁ and n₂, each a whole number from 1 to 1000000"
+    )
+
+
+class RatioGrid(Model):
+    """Ratios in equal factors."""
+
+    low: Ratio = Field(description="the smallest")
+    high: Ratio = Field(description="the largest")
+    points: Points = Field(description="how many")
+
+
+class LambdaGrid(Model):
+    """Penalties in equal factors."""
+
+    low: Positive = Field(description="the smallest")
+    high: Positive = Field(description="the largest")
+    points: Points = Field(description="how many")
+
+
+_RATIOS = "r, each > 0 and <= 1"
+_STEP_RATIOS = "r of the step profile, each > 0 and <= 1"
+_PER_PAIR = "n₂, each a whole number from 0 to 1000000"
+
+
+class Phase(Model):
+    """Rank of the optimum over ratio, penalty and samples of pairs."""
+
+    ratios: RatioGrid = Field(description="r, in equal factors")
+    lambdas: LambdaGrid = Field(description="λ = √(λ_w·λ_h), in equal factors")
+    per_pair: PerPair = Field(description=_PER_PAIR)
+
+
+class Critical(Model):
+    """The penalty at which full rank is lost."""
+
+    ratios: Ratios = Field(description=_RATIOS)
+    per_pair: PerPair = Field(description=_PER_PAIR)
+
+
+class RatioStudy(Model):
+    """Optimum, bound and synthesis over ratios."""
+
+    ratios: Ratios = Field(description=_RATIOS)
+
+
+class Spectrum(Model):
+    """Families with fixed class counts."""
+
+    ratio: Ratio = Field(description="r of the step profile in the families F2 and F2b")
+    members: Members = Field(
+        description="distributions in each family; a claim of no correlation takes about 80 to contradict"
+    )
+    graphs: Annotated[int, Field(ge=1, le=100)] = Field(
+        description="graphs that F2b relabels, each a family of its own"
+    )
+    critical_members: Members = Field(
+        description="the first members of each family, whose critical λ is found too (ten times the cost)"
+    )
+    seed: Seed = Field(description="of the graphs")
+
+
+class Tagwise(Model):
+    """Anisotropies of multiplicity one and two."""
+
+    ratios: Ratios = Field(description=_STEP_RATIOS)
+    shares: Annotated[list[Annotated[float, Field(ge=0, le=1)]], _SOME, _ONCE] = Field(
+        description="shares of the pairs in a perfect matching, or between two halves of the classes, each from 0 to 1"
+    )
+
+
+class Synthetic(Model):
+    """Labels from independent to strongly correlated."""
+
+    ratios: Ratios = Field(description=_STEP_RATIOS)
+    strengths: Annotated[list[Annotated[float, Field(ge=0, le=4)]], _SOME, _ONCE] = Field(
+        description="of the correlations between the classes of a pair, each from 0 (independent) to 4"
+    )
+    lambdas: Annotated[list[Positive], _SOME, _ONCE] = Field(description="λ, each > 0")
+    draws: Annotated[int, Field(ge=1, le=1000)] = Field(description="draws of the correlations")
+    seed: Seed = Field(description="of the draws")
+
+
+_LEFT_OUT = _without("left out")
+_ANY_STUDY = _without("required by any study")
+
+
+class Studies(Model):
+    """Studies of label distributions, by name; null leaves one out."""
+
+    objective: str = Field(
+        None,
+        description="a name under `objectives`; where a study sweeps λ, only its target and bias count",
+        json_schema_extra=_ANY_STUDY,
+    )
+    labels: StudyLabels = Field(None, description="the balanced distribution", json_schema_extra=_ANY_STUDY)
+    phase: Phase | None = Field(
+        None,
+        description=("rank of the optimum over r (step profile), λ and n₂, beside the closed forms for collapse"),
+        json_schema_extra=_LEFT_OUT,
+    )
+    critical: Critical | None = Field(
+        None,
+        description=(
+            "the λ at which the optimum loses its full rank, over r for the profiles step, exponential and uniform"
+        ),
+        json_schema_extra=_LEFT_OUT,
+    )
+    ratios: RatioStudy | None = Field(
+        None,
+        description=(
+            "optimum, spectral bound, optimum with features >= 0, collapse metrics at both and exponents of synthesis, "
+            "over r for the three profiles"
+        ),
+        json_schema_extra=_LEFT_OUT,
+    )
+    spectrum: Spectrum | None = Field(
+        None,
+        description="families with fixed class counts: what the label spectrum controls (claim 2)",
+        json_schema_extra=_LEFT_OUT,
+    )
+    tagwise: Tagwise | None = Field(
+        None,
+        description="residual of tag-wise averaging over the anisotropies of multiplicity one and two (claim 4)",
+        json_schema_extra=_LEFT_OUT,
+    )
+    synthetic: Synthetic | None = Field(
+        None,
+        description="labels from independent to strongly correlated: spectra, bounds, and what they bound",
+        json_schema_extra=_LEFT_OUT,
+    )
+
+
+# --- all of it --------------------------------------------------------------------------------------------------
+
+
+class Selection(Model):
+    """An entry of ``runs``: every combination of what it names."""
+
+    datasets: Names = Field(description="names under `datasets`")
+    settings: Names = Field(description="names under `settings`")
+    networks: Names = Field(description="names under `networks`")
+    seeds: Annotated[list[Seed], _SOME, _ONCE] = Field(
+        description="of initialisation and order; each a whole number from 0 to 4294967295"
+    )
+
+
+class Configuration(Model):
+    """config.yaml, merged with its overlays."""
+
+    results: Results = Field(description="folder that everything is written to, relative to the working directory")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        description="where networks are trained; `auto`: CUDA where there is one"
+    )
+    datasets: Annotated[dict[DatasetName, Dataset], Field(min_length=1)] = Field(description="data sets, by name")
+    settings: Annotated[dict[Name, Setting], Field(min_length=1)] = Field(description="label distributions, by name")
+    objectives: Annotated[dict[Name, Objective], Field(min_length=1)] = Field(
+        description="what training minimises, by name"
+    )
+    recipes: Annotated[dict[Name, Recipe], Field(min_length=1)] = Field(
+        description="optimiser, schedule and checkpoints, by name"
+    )
+    networks: Annotated[dict[NetworkName, Network], Field(min_length=1)] = Field(
+        description="networks with their objective and recipe, by name"
+    )
+    studies: Studies | None = Field(
+        None, description="studies of label distributions", json_schema_extra=_without("no study")
+    )
+    runs: Annotated[list[Selection], Field(min_length=1)] = Field(description="which of all these are run")
+
+
+@cache
+def configuration_schema() -> dict[str, Any]:
+    """The JSON schema of a whole configuration, as pydantic makes it."""
+    return Configuration.model_json_schema()
