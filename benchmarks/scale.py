@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from ncpipe.experiment import plan
-from ncpipe.experiment.settings import check, load_config
+from ncpipe.experiment.reading import check, load_config
 
 CHECKOUT = Path(__file__).parents[1]
 SIZES = (10, 100, 1_000, 10_000)
@@ -36,10 +36,9 @@ def overlay(runs: int) -> dict:
 
 def own_seconds(path: Path) -> float:
     """CPU seconds to check the configuration and to list the settings of every run."""
-    schema = yaml.safe_load((CHECKOUT / "workflow/schemas/config.schema.yaml").read_text())
     config = load_config(CHECKOUT / "config.yaml", path)
     began = time.process_time()
-    check(config, schema)
+    check(config)
     for run in plan.plan_runs(config):
         plan.train_settings(config, run)
     return time.process_time() - began

@@ -21,9 +21,10 @@ import torch
 from ncpipe.collapse.analyse import analyse_run
 from ncpipe.collapse.tables import open_metrics
 from ncpipe.data.synthesise import synthesise
+from ncpipe.experiment.base_sets import BASE_SETS
 from ncpipe.experiment.disk import checkpoint_bytes, human
 from ncpipe.experiment.plan import Config, Run, data_spec, train_settings
-from ncpipe.experiment.settings import BASE_SETS, load_config
+from ncpipe.experiment.reading import load_config
 from ncpipe.geometry.record import QUANTITIES
 from ncpipe.stores.zarr import Array, EpochArray, EpochWriter, Store
 from ncpipe.theory.analysis import write_theory

@@ -16,7 +16,7 @@ import yaml
 from ncpipe.command.main import main
 from ncpipe.data.synthesise import synthesise
 from ncpipe.experiment.plan import Run, setting_counts, train_settings
-from ncpipe.experiment.settings import load_config
+from ncpipe.experiment.reading import load_config
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.labels.names import parse_label_counts
 from ncpipe.labels.sampling import Sampling
@@ -124,7 +124,7 @@ def test_outside_a_checkout(
 ) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert ncpipe("train", RUN) == 2
-    expected = "workflow/schemas/config.schema.yaml: missing; run this command in the checkout of ncpipe"
+    expected = "Snakefile: missing; run this command in the checkout of ncpipe"
     assert capsys.readouterr().err == f"ncpipe train: {expected}\n"
 
 

@@ -11,7 +11,7 @@ import pytest
 from ncpipe.errors import StoreError
 from ncpipe.experiment import disk
 from ncpipe.experiment.plan import Run, plan_runs, train_settings
-from ncpipe.experiment.settings import load_config
+from ncpipe.experiment.reading import load_config
 from ncpipe.stores.files import write_json
 from ncpipe.train import TRAIN_VERSION
 

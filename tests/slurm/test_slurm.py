@@ -27,7 +27,7 @@ from cluster import Cluster, wait_for
 from pipeline import REPOSITORY, Project
 
 from ncpipe.experiment import plan
-from ncpipe.experiment.settings import load_config
+from ncpipe.experiment.reading import load_config
 from ncpipe.results.verify import verify_results
 from ncpipe.stores.files import read_json
 from ncpipe.stores.locks import at_work

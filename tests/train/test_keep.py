@@ -17,7 +17,7 @@ import zarr
 from ncpipe.collapse.analyse import analyse_run
 from ncpipe.collapse.tables import open_metrics
 from ncpipe.errors import RangeError
-from ncpipe.experiment.settings import BASE_SETS
+from ncpipe.experiment.base_sets import BASE_SETS
 from ncpipe.geometry.moments import PREDICTION_STEPS
 from ncpipe.geometry.record import QUANTITIES
 from ncpipe.stores.zarr import Store

@@ -15,7 +15,7 @@ from torch import nn
 
 from ncpipe.data.synthesise import synthesise
 from ncpipe.experiment.plan import Run, data_spec, train_settings
-from ncpipe.experiment.settings import load_config
+from ncpipe.experiment.reading import load_config
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.settings import Objective
 from ncpipe.objective.terms import objective_terms

@@ -8,7 +8,7 @@ import yaml
 from shared import shared_file
 
 from ncpipe.collapse.tables import metric_rows, open_metrics
-from ncpipe.experiment.settings import load_config
+from ncpipe.experiment.reading import load_config
 from ncpipe.stores.zarr import Store
 
 DATASETS = {"mlab_mnist": "mnist", "mlab_cifar10": "cifar10/cifar-10-binary-subset.tar.gz"}

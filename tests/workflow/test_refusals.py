@@ -15,7 +15,7 @@ from pipeline import RESULTS
 
 from ncpipe.experiment import disk
 from ncpipe.experiment.plan import plan_runs
-from ncpipe.experiment.settings import load_config
+from ncpipe.experiment.reading import load_config
 from ncpipe.stores.zarr import Store
 
 MLP, THIN, SLOW = "mlab_digits/balanced/mlp/seed-0", "mlab_digits/thin/mlp/seed-0", "mlab_digits/balanced/slow/seed-0"

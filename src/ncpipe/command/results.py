@@ -72,7 +72,7 @@ def _clean(options: argparse.Namespace) -> int:
 
     config = None
     if options.configfile is not None:
-        from ncpipe.experiment.settings import load_checked
+        from ncpipe.experiment.reading import load_checked
 
         config = load_checked(*options.configfile)
     leftovers = find_leftovers(options.results, config, unfinished=options.unfinished)

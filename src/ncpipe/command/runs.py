@@ -33,7 +33,7 @@ def _train(options: argparse.Namespace) -> int:
     import logging
 
     from ncpipe.experiment import plan
-    from ncpipe.experiment.settings import load_checked
+    from ncpipe.experiment.reading import load_checked
     from ncpipe.train.loop import train_run
 
     config = load_checked(*options.configfile)

@@ -130,7 +130,8 @@ def union_of(fragment: Schema, root: Schema) -> Union | None:
     """The union that a fragment is, if it is one."""
     if "discriminator" not in fragment:
         return None
-    name, branches = fragment["discriminator"]["propertyName"], {}
+    name: str = fragment["discriminator"]["propertyName"]
+    branches: dict[str, Schema] = {}
     for option in fragment["oneOf"]:
         branch = resolve(option, root)
         tag = branch["properties"][name]

@@ -6,21 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
-from typing import Any
+from typing import Any, Final
 
 from ncpipe.experiment.base_sets import BASE_SETS
 from ncpipe.labels.names import LabelSet, label_set_name, parse_label_counts, parse_label_set
 
 Config = Mapping[str, Any]
 # What holds where a key is left out. The models of `settings` and the plan both have it from here.
-DEFAULT_PLACEMENT = "reference"  # of a data set
-DEFAULT_TOTAL = "natural"  # of a setting, as the next three
-DEFAULT_BUDGET = "epochs"
-DEFAULT_SAMPLING = "natural"
-DEFAULT_CAP = 2.0  # of sampling max_kappa
-DEFAULT_CLASSIFIER = "learned"  # of an objective
-DEFAULT_FEATURE_PENALTY = "per_sample"  # of a recipe
-DEFAULT_FEATURES = "float32"  # what a checkpoint keeps of the features
+DEFAULT_PLACEMENT: Final = "reference"  # of a data set
+DEFAULT_TOTAL: Final = "natural"  # of a setting, as the next three
+DEFAULT_BUDGET: Final = "epochs"
+DEFAULT_SAMPLING: Final = "natural"
+DEFAULT_CAP: Final = 2.0  # of sampling max_kappa
+DEFAULT_CLASSIFIER: Final = "learned"  # of an objective
+DEFAULT_FEATURE_PENALTY: Final = "per_sample"  # of a recipe
+DEFAULT_FEATURES: Final = "float32"  # what a checkpoint keeps of the features
 DEFAULT_ARITHMETIC: dict[str, Any] = {"precision": "float32", "compile": False, "deterministic": False}  # of a recipe
 
 STUDIES = ("phase", "critical", "ratios", "spectrum", "tagwise", "synthetic")

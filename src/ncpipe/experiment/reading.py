@@ -168,7 +168,7 @@ def _shape_faults(config: Config) -> list[Fault]:
     patched, unknown = copy.deepcopy(dict(config)), set()
     for problem in errors:
         if problem["type"] == "union_tag_invalid" and str(problem["ctx"]["discriminator"]).startswith("'"):
-            section, name = problem["loc"]
+            section, name = map(str, problem["loc"])
             key = str(problem["ctx"]["discriminator"]).strip("'")
             tags = [tag.strip("'") for tag in str(problem["ctx"]["expected_tags"]).split(", ")]
             meant = near_match(str(patched[section][name][key]), tags).split("'")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, reduce
 from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 from pydantic_core import PydanticCustomError
@@ -135,6 +135,9 @@ Ratios = Annotated[list[Ratio], _SOME, _ONCE]
 PerPair = Annotated[list[Count], _SOME, _ONCE]
 
 
+_ABSENT: Any = None  # the default of a key that may be left out, and is never null
+
+
 class Model(BaseModel):
     """A mapping of the configuration: no other keys, no conversions, no NaN."""
 
@@ -204,15 +207,7 @@ _Total = Annotated[
 ]
 
 
-class Balanced(Model):
-    """Label distributions; the others have keys of their own."""
-
-    profile: Literal["balanced"] = Field(
-        description=(
-            "`balanced`: n₁; `step`: n₁ for the first half of the classes, r·n₁ for the others; `exponential`: "
-            "n₁·r^(k/(K−1)); `uniform`: r·n₁; `explicit`: `counts`"
-        )
-    )
+class _Setting(Model):
     budget: Literal["epochs", "steps"] = Field(
         DEFAULT_BUDGET,
         description="train for the recipe's epochs, or for as many steps as the balanced setting takes",
@@ -221,24 +216,35 @@ class Balanced(Model):
         DEFAULT_SAMPLING, description="weights of the label sets in training, see below"
     )
     cap: Annotated[float, Field(gt=1)] = Field(
-        None,
+        _ABSENT,
         description="ρ: a label set's share is multiplied or divided by no more than this",
         json_schema_extra=_without("2 with max_kappa; the others have none"),
     )
 
 
-class Thinned(Balanced):
+class Balanced(_Setting):
+    """Every label set in full."""
+
+    profile: Literal["balanced"] = Field(
+        description=(
+            "`balanced`: n₁; `step`: n₁ for the first half of the classes, r·n₁ for the others; `exponential`: "
+            "n₁·r^(k/(K−1)); `uniform`: r·n₁; `explicit`: `counts`"
+        )
+    )
+
+
+class Thinned(_Setting):
     """Multiplicity one downsampled by a ratio."""
 
-    profile: Literal["step", "exponential", "uniform"]  # type: ignore[assignment]
+    profile: Literal["step", "exponential", "uniform"]
     ratio: Ratio = Field(description="r")
     total: _Total = DEFAULT_TOTAL
 
 
-class Explicit(Balanced):
+class Explicit(_Setting):
     """Counts of label sets by name."""
 
-    profile: Literal["explicit"]  # type: ignore[assignment]
+    profile: Literal["explicit"]
     counts: Annotated[dict[LabelSetName, Annotated[int, Field(ge=1, le=1_000_000)]], Field(min_length=1)] = Field(
         description="samples of each label set, written `3` or `0+7`; label sets that are not named are absent"
     )
@@ -255,15 +261,7 @@ ClassWeights = Annotated[
 ]
 
 
-class MseObjective(Model):
-    """An objective; the other losses narrow or widen it."""
-
-    loss: Literal["mse"] = Field(
-        description=(
-            "`pal`: pick-all-labels cross-entropy τ·logsumexp(z) − tᵀz; `bce`: binary cross-entropy, summed over the "
-            "classes; `mse`: ‖z − t‖²/2"
-        )
-    )
+class _Objective(Model):
     target: Literal["normalised", "raw"] = Field(description="y / m for a sample of m labels, or y; raw with bce")
     lambda_w: Positive = Field(description="on the classifier (its weight decay)")
     lambda_h: Positive = Field(description="on each sample's feature, averaged over samples")
@@ -274,12 +272,23 @@ class MseObjective(Model):
     )
 
 
-class PalObjective(MseObjective):
+class MseObjective(_Objective):
+    """Half the squared error."""
+
+    loss: Literal["mse"] = Field(
+        description=(
+            "`pal`: pick-all-labels cross-entropy τ·logsumexp(z) − tᵀz; `bce`: binary cross-entropy, summed over the "
+            "classes; `mse`: ‖z − t‖²/2"
+        )
+    )
+
+
+class PalObjective(_Objective):
     """Pick-all-labels cross-entropy."""
 
-    loss: Literal["pal"]  # type: ignore[assignment]
+    loss: Literal["pal"]
     class_weights: ClassWeights = Field(
-        None,
+        _ABSENT,
         description=(
             "with pal: c_k t_k in place of t_k, one number > 0 for each class; `balanced`: inverse class frequency, "
             "see below"
@@ -288,10 +297,10 @@ class PalObjective(MseObjective):
     )
 
 
-class BceObjective(MseObjective):
+class BceObjective(_Objective):
     """Binary cross-entropy, of labels as they are."""
 
-    loss: Literal["bce"]  # type: ignore[assignment]
+    loss: Literal["bce"]
     target: Literal["raw"]
 
 
@@ -390,7 +399,10 @@ def _network_model(name: str) -> type[Model]:
     return create_model(f"Network_{name}", __base__=Model, **fields)
 
 
-Network = Annotated[reduce(or_, map(_network_model, ARCHITECTURES)), Field(discriminator="architecture")]  # type: ignore[arg-type]
+if TYPE_CHECKING:
+    Network = Model
+else:
+    Network = Annotated[reduce(or_, map(_network_model, ARCHITECTURES)), Field(discriminator="architecture")]
 
 # --- studies ----------------------------------------------------------------------------------------------------
 
@@ -491,11 +503,11 @@ class Studies(Model):
     """Studies of label distributions, by name; null leaves one out."""
 
     objective: str = Field(
-        None,
+        _ABSENT,
         description="a name under `objectives`; where a study sweeps λ, only its target and bias count",
         json_schema_extra=_ANY_STUDY,
     )
-    labels: StudyLabels = Field(None, description="the balanced distribution", json_schema_extra=_ANY_STUDY)
+    labels: StudyLabels = Field(_ABSENT, description="the balanced distribution", json_schema_extra=_ANY_STUDY)
     phase: Phase | None = Field(
         None,
         description=("rank of the optimum over r (step profile), λ and n₂, beside the closed forms for collapse"),
