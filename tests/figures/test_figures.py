@@ -302,7 +302,7 @@ def test_an_undefined_metric_is_a_note_and_a_row_without_a_value(name, present, 
     assert [text.get_text() for text in figure.axes[-1].texts] == ["not defined in this run"]
 
 
-@pytest.mark.parametrize("figure", ["dynamics", "final", "gap", "synthesis", "exponents"])
+@pytest.mark.parametrize("figure", ["dynamics", "final", "gap"])
 def test_a_network_that_was_not_trained_is_one_clear_error(figure, files, results, tmp_path):
     with pytest.raises(InputError, match="network"):
         draw(figure, tmp_path / "x", settings=results.settings, files=files, names={**NAMES, "network": "resnet"})

@@ -10,7 +10,7 @@ import pandas as pd
 from ncpipe.experiment.setting import Setting
 from ncpipe.figures.style import ONLY_CONTROLS, REFERENCE, legend, looks, nothing_to_draw, panels, present
 from ncpipe.figures.synthesis_marks import BASES, MULTIPLICITY, NO_PAIRS, draw_estimate, kind_handles, rows_of
-from ncpipe.results.tables import over_seeds, select
+from ncpipe.results.tables import over_seeds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,13 +38,7 @@ def exponents(synthesis: pd.DataFrame, settings: Mapping[str, Setting], *, netwo
     Figure
     DataFrame
         The numbers drawn: dataset, setting, network, basis, frequency, value, low, high, seeds.
-
-    Raises
-    ------
-    InputError
-        If the table has no fit of this network. That γ is not identified anywhere is a result, and is drawn as one.
     """
-    select(synthesis, "fitted exponents", network=network)
     rows = rows_of(synthesis, hypothesis="fitted", multiplicity=MULTIPLICITY)
     fitted = rows[rows["network"] == network]
     own = fitted[fitted["identified"]]

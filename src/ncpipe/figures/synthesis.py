@@ -20,7 +20,7 @@ from ncpipe.figures.style import (
     setting_handles,
 )
 from ncpipe.figures.synthesis_marks import BASES, MULTIPLICITY, NO_PAIRS, draw_estimate, kind_handles, rows_of
-from ncpipe.results.tables import over_seeds, select
+from ncpipe.results.tables import over_seeds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,15 +49,8 @@ def synthesis(synthesis: pd.DataFrame, settings: Mapping[str, Setting], *, netwo
     DataFrame
         The numbers drawn: dataset, setting, network ("optimum" included), basis, hypothesis, value (geometric mean),
         low, high, seeds.
-
-    Raises
-    ------
-    InputError
-        If the table has no residual of this network.
     """
-    select(synthesis, "synthesis residuals", network=network)
-    wanted = {"frequency": "multiplicity_one", "multiplicity": MULTIPLICITY}
-    rows = rows_of(synthesis, **wanted)
+    rows = rows_of(synthesis, frequency="multiplicity_one", multiplicity=MULTIPLICITY)
     rows = rows[rows["network"].isin([network, "optimum"])]
     own = rows[rows["network"] == network]
     shown = present(settings, own, controls=False)
