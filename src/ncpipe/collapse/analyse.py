@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from ncpipe.geometry.measure import (
 from ncpipe.geometry.metrics import VARIANTS, UndefinedMetric, weakest_contrast
 from ncpipe.geometry.optimality import ResidualSpectrum, split_gap
 from ncpipe.geometry.record import QUANTITIES, SPLITS, Record
-from ncpipe.geometry.synthesis import fit_synthesis, single_prototypes
+from ncpipe.geometry.synthesis import fit_synthesis
 from ncpipe.labels.distribution import contrast_classes
 from ncpipe.results.theory_file import Theory, read_theory
 from ncpipe.stores.files import write_manifest
@@ -47,36 +47,35 @@ class _Epoch:
     residuals: ResidualSpectrum
 
 
-def _contrast(rows: np.ndarray) -> np.ndarray:
-    """Weakest contrast, shape (K,); NaN where there is none (the metric of that name says why)."""
+def _contrast(rows: Callable[[], np.ndarray], classes: int) -> np.ndarray:
+    """Weakest contrast of rows, shape (K,); NaN where rows or contrast do not exist: the metric of that name says why."""
     try:
-        return weakest_contrast(rows).contrast
+        return weakest_contrast(rows()).contrast
     except UndefinedMetric:
-        return np.full(len(rows), np.nan)
+        return np.full(classes, np.nan)
 
 
 def _analyse_epoch(run: OpenRun, theory: Theory, record: Record, epoch: int) -> _Epoch:
     checkpoint, place = run.checkpoint(epoch), {"epoch": epoch}
     weight, terms, train = checkpoint.weight, checkpoint.terms, run.samples["train"]
     classifier_metrics(record, place, weight)
-    prototypes = {}
+    condensed = {split: checkpoint.condensed(split) for split in run.samples}
     for split in run.samples:
-        at, condensed = {**place, "split": split}, checkpoint.condensed(split)
-        geometry_metrics(record, at, condensed, weight, checkpoint.bias)
+        at = {**place, "split": split}
+        geometry_metrics(record, at, condensed[split], weight, checkpoint.bias)
         record.keep("error", at, checkpoint.scalar(f"error_{split}"))
         if run.objective.facts.one_distribution:
             record.keep("score", at, checkpoint.scalar(f"score_{split}"))
         else:
             record.lack("score", at, no_distribution(run.objective))
-        prototypes[split] = condensed.prototypes
     each = checkpoint.predictions if run.objective.facts.one_distribution else None
     predictions = Predictions(each, train.label_set, train.factors)
     optimality_metrics(record, place, terms, predictions, theory, run.reference)
     residuals = spectral_metrics(record, place, checkpoint.mean_predictions, terms.total, theory, run.reference)
     return _Epoch(
-        prototypes["train"].astype(np.float32),
-        _contrast(single_prototypes(prototypes["train"], train.distribution)),
-        _contrast(weight),
+        condensed["train"].prototypes.astype(np.float32),
+        _contrast(lambda: condensed["train"].class_means, len(weight)),
+        _contrast(lambda: weight, len(weight)),
         residuals,
     )
 
