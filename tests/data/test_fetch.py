@@ -8,7 +8,6 @@ import shutil
 import ssl
 import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -147,20 +146,21 @@ def server(certificate: tuple[Path, Path]) -> Iterator[Server]:
 
 
 @pytest.fixture
-def trusting(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+def trusting(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The certificate made here is trusted, as a user's own would be."""
     monkeypatch.setenv("no_proxy", "localhost")
-    return ssl.create_default_context(cafile=str(certificate[0]))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
 
 
 @pytest.fixture
-def get(server: Server, trusting: ssl.SSLContext, tmp_path: Path):
+def get(server: Server, trusting: None, tmp_path: Path):
     """Fetch the one file that the local server offers under a name; returns what was said."""
 
     def get(name: str, **options: Any) -> list[str]:
         said: list[str] = []
         url = f"https://localhost:{server.server_port}/{name}"
         downloads = [Download("sub/file.bin", url, len(CONTENT), SHA256)]
-        options = {"context": trusting, "timeout": 60.0, "progress": lambda *_: None, **options}
+        options = {"timeout": 60.0, "progress": lambda *_: None, **options}
         fetch(downloads, tmp_path / "resources", say=said.append, **options)
         return said
 
@@ -181,6 +181,8 @@ def test_a_good_file_arrives_whole(name, get, tmp_path):
     assert re.fullmatch(rf"{re.escape(str(target))}: 0\.2 MB from https://localhost:\d+/{name}", line)
     assert target.read_bytes() == CONTENT
     assert left(tmp_path) == ["sub/file.bin"]
+    (tmp_path / "other").touch()
+    assert target.stat().st_mode == (tmp_path / "other").stat().st_mode  # whoever reads other files reads this one
     assert steps == sorted(steps)
     assert steps[-1] == ("file.bin", len(CONTENT), len(CONTENT))
     assert len(steps) > 1
@@ -224,8 +226,7 @@ EXPECTED = f"a file of {len(CONTENT)} bytes with SHA-256 {SHA256}"
         ("long", "found more bytes than expected; allowed is"),
         ("changed", f"found {len(CONTENT)} bytes with SHA-256 {hash_of(CONTENT[:-1] + b'x')}; allowed is"),
         ("gone", r"cannot be downloaded \(answer 404 Not Found\); expected is"),
-        ("loops", r"cannot be downloaded \(answer 302 .*infinite loop.*\); expected is"),
-        ("elsewhere", r"cannot be downloaded \(answer 302 .*file:///etc/passwd.*\); expected is"),
+        ("loops", r"cannot be downloaded \(Exceeded 30 redirects.\); expected is"),
     ],
 )
 def test_a_wrong_answer_is_one_line_and_leaves_nothing(name, found, get, tmp_path):
@@ -239,10 +240,8 @@ def test_a_wrong_answer_is_one_line_and_leaves_nothing(name, found, get, tmp_pat
 
 @pytest.mark.parametrize("name", ["stalls", "silent"])
 def test_a_server_that_stalls_is_given_up(name, get, tmp_path):
-    began = time.monotonic()
     with pytest.raises(InputError, match=rf"/{name}: cannot be downloaded \(.*timed out\)"):
         get(name, timeout=0.3)
-    assert time.monotonic() - began < 15
     assert left(tmp_path) == []
 
 
@@ -254,12 +253,14 @@ def test_a_server_that_trickles_is_given_up(get, tmp_path, monkeypatch):
     assert left(tmp_path) == []
 
 
-def test_only_https(get, server, trusting, tmp_path):
+def test_only_https(get, server, tmp_path):
     before = server.asked["/good"]
     with pytest.raises(
         InputError, match=r"/downgraded: redirected to http://localhost:\d+/good; allowed is HTTPS only"
     ):
         get("downgraded")
+    with pytest.raises(InputError, match=r"/elsewhere: redirected to file:///etc/passwd; allowed is HTTPS only"):
+        get("elsewhere")
     for url in (f"http://localhost:{server.server_port}/good", "ftp://localhost/good", "file:///etc/passwd"):
         with pytest.raises(InputError, match=r"found a URL that is not HTTPS; allowed is HTTPS only"):
             fetch(
@@ -267,22 +268,22 @@ def test_only_https(get, server, trusting, tmp_path):
                 tmp_path / "resources",
                 say=lambda _: None,
                 progress=lambda *_: None,
-                context=trusting,
             )
     assert server.asked["/good"] == before
     assert left(tmp_path) == []
 
 
-def test_an_unknown_certificate_is_refused(get, tmp_path):
+def test_an_unknown_certificate_is_refused(get, tmp_path, monkeypatch):
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     with pytest.raises(InputError, match=r"cannot be downloaded \(.*CERTIFICATE_VERIFY_FAILED"):
-        get("good", context=None)
+        get("good")
     assert left(tmp_path) == []
 
 
 def test_nobody_at_the_other_end(get, server, trusting, tmp_path):
     download = Download("file.bin", "https://localhost:9/good", len(CONTENT), SHA256)  # the discard port
     with pytest.raises(InputError, match=r"cannot be downloaded \(.*refused\); expected is .*put there by hand"):
-        fetch([download], tmp_path, say=lambda _: None, progress=lambda *_: None, context=trusting)
+        fetch([download], tmp_path, say=lambda _: None, progress=lambda *_: None)
 
 
 def test_no_room_is_said_before_anything_is_asked(get, server, tmp_path, monkeypatch):
@@ -345,7 +346,7 @@ def test_files_land_where_configurations_look(overlay):
 
 
 @pytest.fixture
-def offered(server: Server, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def offered(server: Server, trusting: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two base sets of the local server's instead of the public ones."""
     url = f"https://localhost:{server.server_port}/"
     downloads = {
@@ -353,7 +354,6 @@ def offered(server: Server, trusting: ssl.SSLContext, monkeypatch: pytest.Monkey
         "two": (Download("two.bin", f"{url}changed", len(CONTENT), SHA256),),
     }
     monkeypatch.setattr(module, "DOWNLOADS", downloads)
-    monkeypatch.setattr(module.ssl, "create_default_context", lambda: trusting)
 
 
 def test_command(offered, tmp_path, monkeypatch, capsys):

@@ -1,89 +1,35 @@
 """Downloads of the official files: over HTTPS only, of a known size and SHA-256, there whole or not at all.
 
-Nothing is unpacked: the readers of `readers` and `svhn` read the files as they are published. The sizes and checksums
-are those that the publishers' files are known by: MNIST, CIFAR-10, Fashion-MNIST and SVHN have not changed since they
-were published, and a file that has is refused.
+pooch downloads into a temporary file, compares its SHA-256 and moves it into place. Nothing is unpacked: `readers` and
+`svhn` read the files as they are published.
 """
 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import shutil
-import ssl
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING, Any
 
 from ncpipe import __version__
+from ncpipe.data.official import DOWNLOADS, Download
 from ncpipe.errors import InputError
+
+if TYPE_CHECKING:
+    import requests
+
+__all__ = ["DOWNLOADS", "Download", "fetch"]
 
 TIMEOUT = 30.0  # seconds without a byte after which a server is taken to be gone
 SLOWEST, GRACE = 10_000, 30.0  # bytes a second that a file makes, but for so many seconds, or it is given up
-_PIECE = 1 << 16
+PIECE = 1 << 16
+HEADERS = {"User-Agent": f"ncpipe/{__version__}", "Accept-Encoding": "identity"}  # bytes as they are published
 
-
-@dataclass(frozen=True)
-class Download:
-    """One file: where it goes below the folder of resources, where it comes from, its size in bytes and its SHA-256."""
-
-    path: str
-    url: str
-    size: int
-    sha256: str
-
-
-def _files(folder: str, source: str, files: dict[str, tuple[int, str]]) -> tuple[Download, ...]:
-    return tuple(Download(f"{folder}{name}", f"{source}{name}", *about) for name, about in files.items())
-
-
-DOWNLOADS = {
-    "mnist": _files(
-        "mnist/",
-        "https://storage.googleapis.com/cvdf-datasets/mnist/",
-        {
-            "train-images-idx3-ubyte.gz": (9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
-            "train-labels-idx1-ubyte.gz": (28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
-            "t10k-images-idx3-ubyte.gz": (1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
-            "t10k-labels-idx1-ubyte.gz": (4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
-        },
-    ),
-    "fashion_mnist": _files(
-        "fashion_mnist/",
-        # The publisher's repository at a fixed commit; the other address that it names has no HTTPS.
-        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/b2617bb6d3ffa2e429640350f613e3291e10b141/data/fashion/",
-        {
-            "train-images-idx3-ubyte.gz": (
-                26421880,
-                "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-            ),
-            "train-labels-idx1-ubyte.gz": (29515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
-            "t10k-images-idx3-ubyte.gz": (4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
-            "t10k-labels-idx1-ubyte.gz": (5148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
-        },
-    ),
-    "cifar10": _files(
-        "",
-        "https://www.cs.toronto.edu/~kriz/",
-        {
-            "cifar-10-binary.tar.gz": (170052171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),
-        },
-    ),
-    "svhn": _files(
-        "svhn/",
-        "https://ufldl.stanford.edu/housenumbers/",
-        {
-            "train_32x32.mat": (182040794, "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8"),
-            "test_32x32.mat": (64275384, "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b"),
-        },
-    ),
-}
+Progress = Callable[[Path, int, int], None]
 
 
 def fetch(
@@ -91,8 +37,7 @@ def fetch(
     folder: Path,
     *,
     say: Callable[[str], None],
-    progress: Callable[[Path, int, int], None],
-    context: ssl.SSLContext | None = None,
+    progress: Progress,
     timeout: float = TIMEOUT,
 ) -> int:
     """Download into `folder` what is not there yet.
@@ -106,8 +51,6 @@ def fetch(
         Gets a line for each file.
     progress : callable
         Gets target, bytes there and bytes in all, now and then.
-    context : ssl.SSLContext, optional
-        Which certificates are trusted; the system's unless given.
     timeout : float
         Seconds without a byte after which a server is given up.
 
@@ -133,7 +76,7 @@ def fetch(
     _check_space(folder, sum(download.size for download, _ in missing))
     for download, target in missing:
         say(f"{target}: {download.size / 1e6:.1f} MB from {download.url}")
-        _download(download, target, progress=progress, context=context or ssl.create_default_context(), timeout=timeout)
+        _download(_Transfer(download, target, progress, timeout))
     return len(missing)
 
 
@@ -166,109 +109,113 @@ def _check_space(folder: Path, needed: int) -> None:
         )
 
 
-def _download(
-    download: Download,
-    target: Path,
-    *,
-    progress: Callable[[Path, int, int], None],
-    context: ssl.SSLContext,
-    timeout: float,
-) -> None:
-    """Download one file: into a temporary one beside `target`, which takes its place once it is whole and right."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    digest, size = hashlib.sha256(), 0
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as handle:
-            with closing(_pieces(download, context, timeout)) as pieces:
-                for piece in pieces:
+@dataclass
+class _Transfer:
+    """What pooch calls to download one file: no more than the expected bytes, and not for ever.
+
+    Attributes
+    ----------
+    digest, size
+        Of what has arrived so far.
+    """
+
+    download: Download
+    target: Path
+    progress: Progress
+    timeout: float
+    digest: Any = field(default_factory=hashlib.sha256)
+    size: int = 0
+
+    def __call__(self, url: str, output_file: str, pooch: object) -> None:
+        """Download `url` to `output_file`."""
+        import requests
+        import urllib3
+
+        deadline = time.monotonic() + GRACE + self.download.size / SLOWEST
+        os.unlink(output_file)  # only its owner could read it: made anew, it has the permissions of any new file
+        answer = requests.get(
+            url, stream=True, timeout=self.timeout, headers=HEADERS, hooks={"response": self.check_answer}
+        )
+        with answer, open(output_file, "wb") as handle:
+            answer.raise_for_status()
+            try:
+                while piece := answer.raw.read1(PIECE):
+                    self.take(piece)
+                    if time.monotonic() > deadline:
+                        raise InputError(_cannot(self.download, "it is too slow"))
                     handle.write(piece)
-                    digest.update(piece)
-                    size += len(piece)
-                    progress(target, size, download.size)
-            if digest.hexdigest() != download.sha256:
-                raise InputError(
-                    f"{download.url}: found {size} bytes with SHA-256 {digest.hexdigest()}; allowed is "
-                    f"{_expected(download)}"
-                )
+                    self.progress(self.target, self.size, self.download.size)
+            except urllib3.exceptions.ProtocolError as error:
+                if not isinstance(error.args[-1], urllib3.exceptions.IncompleteRead):  # the size says it below
+                    raise
+            if self.size < self.download.size:
+                raise InputError(f"{url}: found {self.size} bytes, then the end; allowed is {_expected(self.download)}")
             handle.flush()
             os.fsync(handle.fileno())
-        partial.replace(target)
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror}); nothing of it is kept") from error
-    finally:
-        partial.unlink(missing_ok=True)
+
+    def check_answer(self, answer: requests.Response, **options: object) -> None:
+        """Refuse an answer that leads away from HTTPS or declares another size, before any of it is read."""
+        from requests.compat import urljoin
+
+        found = None
+        if answer.is_redirect:
+            url = urljoin(answer.url, answer.headers["Location"])
+            found = None if url.lower().startswith("https://") else f"redirected to {url}; allowed is HTTPS only"
+        elif answer.ok and answer.headers.get("Content-Length", str(self.download.size)) != str(self.download.size):
+            found = f"found {answer.headers['Content-Length']} declared bytes; allowed is {_expected(self.download)}"
+        if found:
+            answer.close()
+            raise InputError(f"{answer.url}: {found}")
+
+    def take(self, piece: bytes) -> None:
+        """Count a piece."""
+        self.size += len(piece)
+        self.digest.update(piece)
+        if self.size > self.download.size:
+            raise InputError(
+                f"{self.download.url}: found more bytes than expected; allowed is {_expected(self.download)}"
+            )
 
 
-class _HttpsOnly(urllib.request.HTTPRedirectHandler):
-    """Follows redirects from HTTPS to HTTPS, no others."""
+def _download(transfer: _Transfer) -> None:
+    """Download one file into a temporary one beside its target, which takes its place once it is whole and right."""
+    import pooch
+    import requests
+    import urllib3
 
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        try:
-            _check_https(newurl, f"{req.full_url}: redirected to {newurl}")
-        except InputError:
-            fp.close()
-            raise
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _check_https(url: str, found: str) -> None:
-    if not url.lower().startswith("https://"):
-        raise InputError(f"{found}; allowed is HTTPS only")
-
-
-def _pieces(download: Download, context: ssl.SSLContext, timeout: float) -> Generator[bytes, None, None]:
-    """What the server sends, never more than the expected size; too little or too much is an error."""
-    url = download.url
-    _check_https(url, f"{url}: found a URL that is not HTTPS")
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPSHandler(context=context),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        _HttpsOnly(),
-    ):
-        opener.add_handler(handler)
-    request = urllib.request.Request(url, headers={"User-Agent": f"ncpipe/{__version__}"})
-    deadline = time.monotonic() + GRACE + download.size / SLOWEST
-    left = download.size
+    download, target = transfer.download, transfer.target
+    if not download.url.lower().startswith("https://"):
+        raise InputError(f"{download.url}: found a URL that is not HTTPS; allowed is HTTPS only")
+    pooch.get_logger().setLevel("WARNING")  # by itself it announces every file
     try:
-        with opener.open(request, timeout=timeout) as response:
-            declared = response.headers.get("Content-Length")
-            if declared is not None and declared != str(download.size):
-                raise InputError(f"{url}: found {declared} declared bytes; allowed is {_expected(download)}")
-            while piece := response.read1(min(_PIECE, left + 1)):
-                left -= len(piece)
-                if left < 0:
-                    raise InputError(f"{url}: found more bytes than expected; allowed is {_expected(download)}")
-                if time.monotonic() > deadline:
-                    raise TimeoutError("it is too slow")
-                yield piece
-    except http.client.IncompleteRead:
-        pass  # newer Pythons find the early end themselves; what is left says it below
-    except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()  # it is the answer, too
+        target.parent.mkdir(parents=True, exist_ok=True)
+        known = {"known_hash": f"sha256:{download.sha256}", "fname": target.name, "path": target.parent.absolute()}
+        pooch.retrieve(download.url, **known, downloader=transfer)
+    except InputError:
+        raise
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise InputError(_cannot(download, _reason(error))) from error
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({_reason(error)}); nothing of it is kept") from error
+    except ValueError as error:  # pooch's word for another checksum
         raise InputError(
-            f"{url}: cannot be downloaded ({_reason(error)}); expected is {_expected(download)}, which may also be "
-            f"put there by hand"
+            f"{download.url}: found {transfer.size} bytes with SHA-256 {transfer.digest.hexdigest()}; allowed is "
+            f"{_expected(download)}"
         ) from error
-    if left:
-        raise InputError(f"{url}: found {download.size - left} bytes, then the end; allowed is {_expected(download)}")
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        inner: object = f"answer {error.code} {error.reason}"
-    else:
-        inner = error.reason if isinstance(error, urllib.error.URLError) else error
-    return " ".join(str(inner).split()) or type(error).__name__
+def _cannot(download: Download, reason: str) -> str:
+    return (
+        f"{download.url}: cannot be downloaded ({reason}); expected is {_expected(download)}, which may also be put "
+        f"there by hand"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """Say what happened: the innermost of the errors that requests, urllib3 and pooch wrap round it."""
+    answer = getattr(error, "response", None)
+    if answer is not None and not answer.ok:
+        return f"answer {answer.status_code} {answer.reason}"
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
