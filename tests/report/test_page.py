@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -304,6 +308,24 @@ def test_what_is_missing_is_named(made, tmp_path):
     with pytest.raises(InputError, match=r"spectrum\.csv: missing"):
         read_figure(tmp_path / "spectrum.svg", CAPTIONS)
     assert not (tmp_path / "x.html").exists()
+
+
+def test_captions_are_utf_8_whatever_the_locale(made):
+    """Read under a locale of ASCII, they are what they are here."""
+    script = "import sys; from pathlib import Path; from ncpipe.report.page import read_figure; "
+    script += "print(ascii(read_figure(Path(sys.argv[1]), map(Path, sys.argv[2:])).plain))"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHONIO", "PYTHONUTF8"))}
+    figure = made[0] / "study-spectrum.svg"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(figure), *map(str, CAPTIONS)],
+        env={**environment, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert ast.literal_eval(done.stdout) == read_figure(figure, CAPTIONS).plain
+    assert "κ" in read_figure(figure, CAPTIONS).plain
 
 
 @pytest.mark.parametrize("path", CAPTIONS, ids=lambda path: path.stem)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +22,14 @@ from ncpipe.objective.terms import prediction_sigma
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ft2font import FT2Font
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito (2008)
 _POOLED = "#1a1a1a"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _GUIDE = "#6b6b6b"
+_LETTERS_SAID = 8
+_BOXES = "Last Resort"  # a font whose letters are boxes
 _CLASSES_SHOWN = 30  # bars with names
 _STYLE: dict[Any, Any] = {
     "font.size": 8.0,
@@ -74,7 +79,7 @@ def draw_spectra(path: Path, spectra: Mapping[str, Spectrum], distribution: Labe
         order = order[np.argsort(-contrast[order], kind="stable")]
         colours = [_COLOURS[0] if v > 0 else _COLOURS[1] for v in contrast[order]]
         right.barh(np.arange(len(order)), contrast[order], color=colours)
-        right.set_yticks(np.arange(len(order)), [distribution.class_names[k] for k in order], fontsize=6.5)
+        right.set_yticks(np.arange(len(order)), [_literal(distribution.class_names[k]) for k in order], fontsize=6.5)
         right.invert_yaxis()
         right.axvline(0.0, color=_GUIDE, linewidth=0.7)
         kappa = spectra["pooled"].kappa
@@ -194,6 +199,44 @@ def _legend_below(axes: Axes, *, columns: int = 4) -> None:
     )
 
 
+def _literal(name: str) -> str:
+    """Return a name as it is read, not as mathematics: whatever stands between two dollars would be parsed."""
+    return name.replace("$", r"\$")
+
+
+def _show_all_letters(path: Path, figure: Figure) -> None:
+    """Add installed fonts for letters that the usual one lacks; say once which letters no font shows."""
+    import matplotlib as mpl
+    from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+    from matplotlib.text import Text
+
+    letters = {letter for text in figure.findobj(Text) for letter in text.get_text() if letter.isprintable()}
+    missing = letters - _letters(get_font(findfont(FontProperties())))
+    if not missing:
+        return
+    fallbacks = []
+    for entry in fontManager.ttflist:
+        if entry.name.startswith(_BOXES) or entry.name in fallbacks:
+            continue
+        shown = missing & _letters(get_font(entry.fname))
+        if shown:
+            fallbacks.append(entry.name)
+            missing -= shown
+        if not missing:
+            break
+    mpl.rcParams["font.sans-serif"] = [*mpl.rcParams["font.sans-serif"], *fallbacks]
+    if missing:
+        boxes = " ".join(sorted(missing)[:_LETTERS_SAID]) + (" …" if len(missing) > _LETTERS_SAID else "")
+        print(
+            f"{path}: no installed font has {boxes}; drawn as boxes (a font of that script, such as Noto Sans, helps)",
+            file=sys.stderr,
+        )
+
+
+def _letters(font: FT2Font) -> set[str]:
+    return set(map(chr, font.get_charmap()))
+
+
 @contextlib.contextmanager
 def _figure(path: Path, *, panels: int) -> Iterator[list[Axes]]:
     """Axes side by side, saved at the end; equal content gives equal bytes."""
@@ -207,8 +250,12 @@ def _figure(path: Path, *, panels: int) -> Iterator[list[Axes]]:
         yield list(figure.subplots(1, panels))
         kind = path.suffix.lower().removeprefix(".")
         undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+        _show_all_letters(path, figure)
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, metadata=undated)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
+            warnings.filterwarnings("ignore", message=r"Matplotlib currently does not support", category=UserWarning)
+            figure.savefig(buffer, format=kind, metadata=undated)
     try:
         write_atomically(path, buffer.getvalue())
     except OSError as error:
