@@ -124,7 +124,7 @@ def test_outside_a_checkout(
 ) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert ncpipe("train", RUN) == 2
-    expected = "Snakefile: missing; run this command in the checkout of ncpipe"
+    expected = "config.yaml: missing; run this command in the checkout of ncpipe"
     assert capsys.readouterr().err == f"ncpipe train: {expected}\n"
 
 

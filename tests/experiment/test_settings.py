@@ -28,7 +28,7 @@ from ncpipe.experiment.plan import (
     plan_runs,
     plan_studies,
     run_epochs,
-    sampling_file,
+    sampling_target,
     setting_counts,
     study_settings,
     train_settings,
@@ -956,12 +956,11 @@ def test_sampling_touches_the_runs_of_its_setting_only() -> None:
     assert train_settings(classes, run)["sampling"] == {"method": "class_balanced", "cap": None}
 
 
-def test_sampling_weights_lie_beside_the_theory_one_file_for_each_target() -> None:
+def test_there_are_sampling_weights_for_each_target() -> None:
     config = changed(("objectives", "raw", {**DEFAULT["objectives"]["pal"], "target": "raw"}))
-    where = "results/theory/mlab_digits/step-0.1-max-kappa/sampling"
     for objective, target in (("pal", "normalised"), ("raw", "raw")):
-        assert sampling_file(config, "mlab_digits", "step-0.1-max-kappa", objective) == f"{where}/{target}.json"
-        assert sampling_file(config, "mlab_digits", "step-0.1", objective) is None
+        assert sampling_target(config, "step-0.1-max-kappa", objective) == target
+        assert sampling_target(config, "step-0.1", objective) is None
 
 
 def test_studies_are_selected_by_not_being_null() -> None:

@@ -16,6 +16,7 @@ from pipeline import RESULTS
 from ncpipe.experiment import disk
 from ncpipe.experiment.plan import plan_runs
 from ncpipe.experiment.reading import load_config
+from ncpipe.results.layout import Layout
 from ncpipe.stores.zarr import Store
 
 MLP, THIN, SLOW = "mlab_digits/balanced/mlp/seed-0", "mlab_digits/thin/mlp/seed-0", "mlab_digits/balanced/slow/seed-0"
@@ -46,6 +47,21 @@ def test_all_faults_of_a_configuration_are_plain_lines_and_nothing_is_made(fresh
         "networks.mlp.recipe: found 'mpl'; did you mean 'mlp'? allowed: mlp, slow, cnn, ufm",
     )
     assert not fresh.results.exists()
+
+
+def test_a_key_that_stands_twice_is_refused_though_snakemake_read_it_first(fresh) -> None:
+    overlay = fresh.folder / "twice.yaml"
+    overlay.write_text(f"results: {RESULTS}\nrecipes:\n  mlp: {{epochs: 1}}\n  mlp: {{epochs: 2}}\n")
+    outcome = fresh.snakemake("--dry-run", configfile=overlay)
+    assert_refused(outcome, f"{overlay}: line 4: found the key 'mlp' again, first in line 3")
+
+
+def test_nested_values_of_the_command_line_are_numbers(fresh) -> None:
+    """Snakemake leaves them as text."""
+    outcome = fresh.snakemake("train", "--dry-run", "--config", "recipes={mlp: {epochs: 3, checkpoints: [0, 3]}}")
+    assert outcome.code == 0, outcome.text
+    refused = fresh.snakemake("train", "--dry-run", "--config", "recipes={mlp: {epochs: 3.0}}")
+    assert_refused(refused, "recipes.mlp.epochs: found 3.0; allowed: a whole number >= 1 and <= 1000000")
 
 
 def test_a_missing_folder_of_base_images(fresh) -> None:
@@ -146,9 +162,9 @@ def test_what_is_still_to_be_written_is_an_upper_bound_of_what_is_written(stages
     project, _ = stages
     config = load_config(project.checkout / "config.yaml", project.folder / "overlay.yaml")
     sizes = sum(f.stat().st_blocks * 512 for stage in ("data", "train", "collapse") for f in stores(project, stage))
-    before = disk.disk_need({**config, "results": str(project.folder / "nowhere")}, plan_runs(config))
+    before = disk.disk_need(config, plan_runs(config), Layout(project.folder / "nowhere").manifest)
     assert 1.0 <= before / sizes <= 1.5
-    assert disk.disk_need({**config, "results": str(project.results)}, plan_runs(config)) == 0
+    assert disk.disk_need(config, plan_runs(config), Layout(project.results).manifest) == 0
     assert disk_lines(project.snakemake("collapse")) == []
 
 

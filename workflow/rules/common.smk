@@ -9,8 +9,10 @@ from pathlib import Path
 
 from ncpipe.errors import ConfigError
 from ncpipe.experiment import base_sets, disk, plan, reading
+from ncpipe.experiment.architectures import ARCHITECTURES
 from ncpipe.experiment.code import reachable_modules
 from ncpipe.figures import catalogue
+from ncpipe.results import layout
 
 CHECKOUT = Path(workflow.basedir)
 
@@ -28,37 +30,32 @@ except ConfigError as error:
     )
     sys.exit(1)
 
+
+def sampling_files(dataset, setting, objective):
+    """The file of sampling weights of a setting, or none."""
+    target = plan.sampling_target(config, setting, objective)
+    return [] if target is None else [LAYOUT.sampling(dataset, setting, target)]
+
+
 RESULTS = config["results"]
+LAYOUT = layout.Layout(RESULTS)
 RUNS = plan.plan_runs(config)
 DATASETS = list(dict.fromkeys(run.dataset for run in RUNS))
-THEORY = list(
-    dict.fromkeys(
-        f"{RESULTS}/theory/{run.dataset}/{run.setting}/{config['networks'][run.network]['objective']}.json"
-        for run in RUNS
-    )
-)
+THEORY = [LAYOUT.theory(*names) for names in plan.plan_theory(config)]
 SAMPLING = list(
     dict.fromkeys(
-        path
-        for run in RUNS
-        if (
-            path := plan.sampling_file(
-                config,
-                run.dataset,
-                run.setting,
-                config["networks"][run.network]["objective"],
-            )
-        )
+        path for names in plan.plan_theory(config) for path in sampling_files(*names)
     )
 )
 NETWORKS = list(dict.fromkeys(run.network for run in RUNS))
 STUDIES = plan.plan_studies(config)
 TRAINED = [
-    name for name in NETWORKS if config["networks"][name]["architecture"] != "ufm"
+    name
+    for name in NETWORKS
+    if not ARCHITECTURES[config["networks"][name]["architecture"]].free
 ]
 FIGURES = [  # without their endings
-    f"{RESULTS}/figures/{stem}"
-    for stem in catalogue.figure_stems(NETWORKS, TRAINED, STUDIES)
+    LAYOUT.figure(stem) for stem in catalogue.figure_stems(NETWORKS, TRAINED, STUDIES)
 ]
 # What a figure without wildcards is drawn for.
 FIGURE_NAMES = {
@@ -68,13 +65,15 @@ FIGURE_NAMES = {
         "networks": {name: config["networks"][name]["objective"] for name in TRAINED}
     },
 }
-RUN = "{dataset}/{setting}/{network}/seed-{seed}"
+RUN = layout.RUN
 
 if workflow.is_main_process:
-    disk_need = disk.disk_need(config, RUNS)
-    if disk_need:
-        free = disk.free_bytes(Path(RESULTS))
-        print(disk.disk_line(disk_need, free, RESULTS), file=sys.stderr)
+    need = disk.disk_need(config, RUNS, LAYOUT.manifest)
+    if need:
+        print(
+            disk.disk_line(need, disk.free_bytes(Path(RESULTS)), RESULTS),
+            file=sys.stderr,
+        )
 
 
 wildcard_constraints:
@@ -143,17 +142,13 @@ def study_settings(wildcards):
 
 def study_tables(*names):
     """Tables of those of the studies that are selected, as named inputs."""
-    return {
-        f"{name}_study": f"{RESULTS}/theory/studies/{name}.csv"
-        for name in names
-        if name in STUDIES
-    }
+    return {f"{name}_study": LAYOUT.study(name) for name in names if name in STUDIES}
 
 
 def theory_of_run(wildcards):
     """The theory file that a run is measured against."""
     objective = config["networks"][wildcards.network]["objective"]
-    return f"{RESULTS}/theory/{wildcards.dataset}/{wildcards.setting}/{objective}.json"
+    return LAYOUT.theory(wildcards.dataset, wildcards.setting, objective)
 
 
 def setting_sampling(wildcards):
@@ -163,21 +158,13 @@ def setting_sampling(wildcards):
 
 def sampling_of_theory(wildcards):
     """The sampling weights that a theory file is about, or nothing."""
-    return (
-        plan.sampling_file(
-            config, wildcards.dataset, wildcards.setting, wildcards.objective
-        )
-        or []
-    )
+    return sampling_files(wildcards.dataset, wildcards.setting, wildcards.objective)
 
 
 def sampling_of_run(wildcards):
     """The sampling weights that a run is trained with, or nothing."""
     objective = config["networks"][wildcards.network]["objective"]
-    return (
-        plan.sampling_file(config, wildcards.dataset, wildcards.setting, objective)
-        or []
-    )
+    return sampling_files(wildcards.dataset, wildcards.setting, objective)
 
 
 def figure_names(wildcards):

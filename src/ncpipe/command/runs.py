@@ -32,8 +32,9 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
 def _train(options: argparse.Namespace) -> int:
     import logging
 
-    from ncpipe.experiment import plan
+    from ncpipe.experiment import disk, plan
     from ncpipe.experiment.reading import load_checked
+    from ncpipe.results.layout import Layout
     from ncpipe.train.loop import train_run
 
     config = load_checked(*options.configfile)
@@ -42,18 +43,19 @@ def _train(options: argparse.Namespace) -> int:
         match = near_match(options.run, list(runs)) or ";"
         raise InputError(f"run: found {options.run!r}{match} allowed are the {len(runs)} runs that `runs` selects")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    results = Path(config["results"])
-    run = runs[options.run]
-    data = results / "data" / run.dataset
+    layout, run = Layout(config["results"]), runs[options.run]
+    data, folder = Path(layout.folder("data", run.dataset)), Path(layout.folder("train", run.name))
     if not (data / "manifest.json").is_file():
         raise InputError(f"{data}: no data set here; make it first, with `snakemake data`")
-    sampling = plan.sampling_file(config, run.dataset, run.setting, config["networks"][run.network]["objective"])
+    target = plan.sampling_target(config, run.setting, config["networks"][run.network]["objective"])
+    sampling = None if target is None else layout.sampling(run.dataset, run.setting, target)
     if sampling is not None and not Path(sampling).is_file():
         raise InputError(f"{sampling}: no sampling weights here; make them first, with `snakemake theory`")
+    disk.check_room(folder, disk.megabytes(disk.run_bytes(config, run)))
     train_run(
         plan.train_settings(config, run),
         data=data,
-        folder=results / "train" / run.name,
+        folder=folder,
         log=logging.getLogger("ncpipe"),
         sampling=None if sampling is None else Path(sampling),
         device=config["device"],

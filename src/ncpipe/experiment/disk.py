@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -96,26 +96,31 @@ def _is_finished(manifest: Path, settings: Mapping[str, Any]) -> bool:
         return False  # damaged: the run is made again
 
 
-def disk_need(config: Config, runs: Sequence[Run]) -> int:
-    """Bytes still to be written for these runs and their data sets, under the configuration's results folder.
+def disk_need(config: Config, runs: Sequence[Run], manifest_of: Callable[[str, str], str]) -> int:
+    """Bytes still to be written for these runs and their data sets.
 
     What a run that is not finished has written already is subtracted.
+
+    Parameters
+    ----------
+    config : mapping
+    runs : sequence of Run
+    manifest_of : callable
+        Path of the manifest of a stage's data set or run: `ncpipe.results.layout.Layout.manifest`.
     """
-    results = Path(config["results"])
     need = 0
     for name in dict.fromkeys(run.dataset for run in runs):
-        if not os.path.exists(results / "data" / name / "manifest.json"):
+        if not os.path.exists(manifest_of("data", name)):
             need += dataset_bytes(config["datasets"][name])
     sizes: dict[tuple[str, str, str], int] = {}  # alike for every seed
     for run in runs:
-        folder, kind = results / "train" / run.name, (run.dataset, run.setting, run.network)
-        manifest = folder / "manifest.json"
+        manifest, kind = Path(manifest_of("train", run.name)), (run.dataset, run.setting, run.network)
         made = os.path.exists(manifest)
         if made and _is_finished(manifest, train_settings(config, run)):
             continue
         if kind not in sizes:
             sizes[kind] = run_bytes(config, run)
-        written = 0 if made else sum(_written(folder / part) for part in ("features.zarr", "state"))
+        written = 0 if made else _written(manifest.parent)
         need += max(0, sizes[kind] - written)
     return need
 

@@ -145,15 +145,20 @@ def objective_entry(config: Config, dataset: str, setting: str, objective: str) 
     return entry
 
 
-def sampling_file(config: Config, dataset: str, setting: str, objective: str) -> str | None:
-    """Where the sampling weights of a setting lie, None where it has none.
+def sampling_target(config: Config, setting: str, objective: str) -> str | None:
+    """The target that the sampling weights of a setting are made for, None where it has none.
 
-    What is the weakest contrast depends on the target of an objective, so there is a file for each target.
+    What is the weakest contrast depends on the target of an objective, so there are weights for each target.
     """
     if setting_sampling(config["settings"][setting]) is None:
         return None
-    target = config["objectives"][objective]["target"]
-    return f"{config['results']}/theory/{dataset}/{setting}/sampling/{target}.json"
+    return str(config["objectives"][objective]["target"])
+
+
+def plan_theory(config: Config) -> list[tuple[str, str, str]]:
+    """Data set, setting and objective of every label distribution that a selected run has, each once."""
+    objectives = {name: network["objective"] for name, network in config["networks"].items()}
+    return list(dict.fromkeys((run.dataset, run.setting, objectives[run.network]) for run in plan_runs(config)))
 
 
 def checkpoint_epochs(checkpoints: str | Mapping[str, int] | Sequence[int], epochs: int, planned: int) -> list[int]:

@@ -126,8 +126,8 @@ def load_checked(*overlays: Path) -> dict[str, Any]:
     InputError, ConfigError
         As `load_config` and `check`; also outside a checkout.
     """
-    if not Path("Snakefile").is_file():
-        raise InputError("Snakefile: missing; run this command in the checkout of ncpipe")
+    if not Path("config.yaml").is_file():
+        raise InputError("config.yaml: missing; run this command in the checkout of ncpipe")
     config = load_config(Path("config.yaml"), *overlays)
     check(config)
     return config
