@@ -38,23 +38,23 @@ def smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_what_is_finished_under_these_settings_is_not_counted_again(smoke: dict[str, Any]) -> None:
     runs = plan_runs(smoke)
-    whole = disk.disk_need(smoke, runs, MANIFEST)
+    whole = disk.disk_need(smoke, runs, MANIFEST, TRAIN_VERSION)
     each = [disk.run_bytes(smoke, run) for run in runs]
     assert whole == sum(each) + disk.dataset_bytes(smoke["datasets"]["mlab_digits"])
     settings = train_settings(smoke, runs[0])
     manifest = Path(smoke["results"], "train", runs[0].name, "manifest.json")
     write_json(manifest, {"identity": {"settings": settings, "algorithm_version": TRAIN_VERSION}})
-    assert disk.disk_need(smoke, runs, MANIFEST) == whole - each[0]
+    assert disk.disk_need(smoke, runs, MANIFEST, TRAIN_VERSION) == whole - each[0]
     write_json(manifest, {"identity": {"settings": settings, "algorithm_version": "older"}})
-    assert disk.disk_need(smoke, runs, MANIFEST) == whole
+    assert disk.disk_need(smoke, runs, MANIFEST, TRAIN_VERSION) == whole
     manifest.write_text("{")
-    assert disk.disk_need(smoke, runs, MANIFEST) == whole
+    assert disk.disk_need(smoke, runs, MANIFEST, TRAIN_VERSION) == whole
     part = Path(smoke["results"], "train", runs[1].name, "features.zarr/features_train/c/0")
     part.parent.mkdir(parents=True)
     part.write_bytes(b"x" * 9000)
-    assert whole - 12 * 1024 <= disk.disk_need(smoke, runs, MANIFEST) < whole
+    assert whole - 12 * 1024 <= disk.disk_need(smoke, runs, MANIFEST, TRAIN_VERSION) < whole
     write_json(Path(smoke["results"], "data/mlab_digits/manifest.json"), {})
-    assert disk.disk_need(smoke, runs[:1], MANIFEST) == each[0]
+    assert disk.disk_need(smoke, runs[:1], MANIFEST, TRAIN_VERSION) == each[0]
 
 
 def test_fewer_checkpoints_and_moments_need_less(smoke: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from ncpipe.experiment.plan import plan_runs
 from ncpipe.experiment.reading import load_config
 from ncpipe.results.layout import Layout
 from ncpipe.stores.zarr import Store
+from ncpipe.train import TRAIN_VERSION
 
 MLP, THIN, SLOW = "mlab_digits/balanced/mlp/seed-0", "mlab_digits/thin/mlp/seed-0", "mlab_digits/balanced/slow/seed-0"
 
@@ -162,9 +163,9 @@ def test_what_is_still_to_be_written_is_an_upper_bound_of_what_is_written(stages
     project, _ = stages
     config = load_config(project.checkout / "config.yaml", project.folder / "overlay.yaml")
     sizes = sum(f.stat().st_blocks * 512 for stage in ("data", "train", "collapse") for f in stores(project, stage))
-    before = disk.disk_need(config, plan_runs(config), Layout(project.folder / "nowhere").manifest)
+    before = disk.disk_need(config, plan_runs(config), Layout(project.folder / "nowhere").manifest, TRAIN_VERSION)
     assert 1.0 <= before / sizes <= 1.5
-    assert disk.disk_need(config, plan_runs(config), Layout(project.results).manifest) == 0
+    assert disk.disk_need(config, plan_runs(config), Layout(project.results).manifest, TRAIN_VERSION) == 0
     assert disk_lines(project.snakemake("collapse")) == []
 
 

@@ -13,6 +13,7 @@ from ncpipe.experiment.architectures import ARCHITECTURES
 from ncpipe.experiment.code import reachable_modules
 from ncpipe.figures import catalogue
 from ncpipe.results import layout
+from ncpipe.train import TRAIN_VERSION
 
 CHECKOUT = Path(workflow.basedir)
 
@@ -68,7 +69,7 @@ FIGURE_NAMES = {
 RUN = layout.RUN
 
 if workflow.is_main_process:
-    need = disk.disk_need(config, RUNS, LAYOUT.manifest)
+    need = disk.disk_need(config, RUNS, LAYOUT.manifest, TRAIN_VERSION)
     if need:
         print(
             disk.disk_line(need, disk.free_bytes(Path(RESULTS)), RESULTS),

@@ -6,8 +6,6 @@ last, manifest.json. Only the manifest is declared: Snakemake deletes declared o
 is what the next attempt goes on from.
 """
 
-from ncpipe.train import TRAIN_VERSION
-
 
 rule train_run:
     """Train {wildcards.network} on {wildcards.setting} of {wildcards.dataset}, seed {wildcards.seed}, from its own state."""

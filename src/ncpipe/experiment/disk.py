@@ -18,7 +18,6 @@ from ncpipe.errors import StoreError
 from ncpipe.experiment.architectures import ARCHITECTURES
 from ncpipe.experiment.base_sets import BASE_SETS
 from ncpipe.experiment.plan import DEFAULT_FEATURES, Config, Run, balanced_counts, train_settings
-from ncpipe.train import TRAIN_VERSION
 
 MARGIN = 1.05
 BLOCK = 4096  # bytes that the smallest file takes
@@ -87,16 +86,16 @@ def _written(folder: Path) -> int:
     return total
 
 
-def _is_finished(manifest: Path, settings: Mapping[str, Any]) -> bool:
+def _is_finished(manifest: Path, settings: Mapping[str, Any], version: int) -> bool:
     """Whether a run has finished under these settings; under others it will be made again beside what is there."""
     try:
         identity = json.loads(manifest.read_text(encoding="utf-8"))["identity"]
-        return bool(identity["settings"] == settings and identity["algorithm_version"] == TRAIN_VERSION)
+        return bool(identity["settings"] == settings and identity["algorithm_version"] == version)
     except (OSError, ValueError, KeyError, TypeError):
         return False  # damaged: the run is made again
 
 
-def disk_need(config: Config, runs: Sequence[Run], manifest_of: Callable[[str, str], str]) -> int:
+def disk_need(config: Config, runs: Sequence[Run], manifest_of: Callable[[str, str], str], version: int) -> int:
     """Bytes still to be written for these runs and their data sets.
 
     What a run that is not finished has written already is subtracted.
@@ -107,6 +106,8 @@ def disk_need(config: Config, runs: Sequence[Run], manifest_of: Callable[[str, s
     runs : sequence of Run
     manifest_of : callable
         Path of the manifest of a stage's data set or run: `ncpipe.results.layout.Layout.manifest`.
+    version : int
+        Of the training algorithm: runs of another are made again.
     """
     need = 0
     for name in dict.fromkeys(run.dataset for run in runs):
@@ -116,7 +117,7 @@ def disk_need(config: Config, runs: Sequence[Run], manifest_of: Callable[[str, s
     for run in runs:
         manifest, kind = Path(manifest_of("train", run.name)), (run.dataset, run.setting, run.network)
         made = os.path.exists(manifest)
-        if made and _is_finished(manifest, train_settings(config, run)):
+        if made and _is_finished(manifest, train_settings(config, run), version):
             continue
         if kind not in sizes:
             sizes[kind] = run_bytes(config, run)
