@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from ncpipe.command.main import main
 from ncpipe.errors import InputError
-from ncpipe.results.clean import find_leftovers, remove
+from ncpipe.results.clean import find_leftovers
 from ncpipe.stores.files import write_json, write_result
 from ncpipe.stores.locks import exclusive
 
@@ -117,15 +118,21 @@ def test_nothing_goes_unasked_and_then_only_what_was_listed(results: Path, capsy
     assert capsys.readouterr().out.endswith("0 found, 0.0 MB\n")
 
 
-def test_links_are_not_followed(results: Path, tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    (outside / "superseded").mkdir(parents=True)
-    write_json(outside / "manifest.json", {})
-    (results / "train/digits/balanced/link").symlink_to(outside)
+def test_what_lies_behind_a_link_goes_and_the_link_stays(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The train stage on another disk; a folder in it that links back to the results is not walked twice."""
+    shutil.move(results / "train", tmp_path / "scratch")
+    (results / "train").symlink_to(tmp_path / "scratch")
+    (results / "train/digits/back").symlink_to(results)
     assert names(results) == INTERRUPTED
-    leftover = next(iter(find_leftovers(results)))
-    remove(leftover, results)
-    assert (outside / "superseded").is_dir()
+    assert main(["clean", "results", "--yes"]) == 0
+    said = capsys.readouterr().out
+    assert f"train: leads to {tmp_path / 'scratch'}, outside of results; followed" in said
+    assert f"back: leads back to {results}, which holds it; not followed" in said
+    assert not (tmp_path / "scratch" / RUN / "superseded").exists()
+    assert (tmp_path / "scratch" / RUN / "manifest.json").is_file()
+    assert (results / "train").is_symlink()
 
 
 def test_another_configurations_results_are_refused(results: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class _Epoch:
 
 
 def _contrast(rows: Callable[[], np.ndarray], classes: int) -> np.ndarray:
-    """Weakest contrast of rows, shape (K,); NaN where rows or contrast do not exist: the metric of that name says why."""
+    """Weakest contrast of rows, shape (K,); NaN where there is none, and the metric of that name says why."""
     try:
         return weakest_contrast(rows()).contrast
     except UndefinedMetric:

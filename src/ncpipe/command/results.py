@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from ncpipe.command.arguments import number
 
@@ -20,6 +21,9 @@ def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         "--remove-damaged",
         action="store_true",
         help="remove what is damaged (of stores: the manifest), so that the next snakemake makes it again",
+    )
+    verify.add_argument(
+        "--configfile", type=Path, nargs="*", help="config.yaml with these overlays: all that it plans is expected"
     )
     verify.set_defaults(func=_verify)
 
@@ -47,8 +51,9 @@ def _verify(options: argparse.Namespace) -> int:
     """Check every array of every store, history, resume state and manifest; theory files, tables, figures and page."""
     from ncpipe.results.verify import remove_damaged, verify_results, without_digest
 
+    config = _config(options)
     checked, faults, damaged = 0, 0, []
-    for path, problems in verify_results(options.results):
+    for path, problems in verify_results(options.results, config):
         checked += 1
         faults += len(problems)
         for problem in problems:
@@ -57,6 +62,7 @@ def _verify(options: argparse.Namespace) -> int:
             damaged.append(path)
         else:
             print(f"ok    {path}")
+    _say_links(options.results)
     for path in without_digest(options.results):
         print(f"?     {path}: not checked, it has no digest")
     if options.remove_damaged:
@@ -66,16 +72,31 @@ def _verify(options: argparse.Namespace) -> int:
     return EXIT_FAULT if faults else 0
 
 
+def _say_links(folder: Path) -> None:
+    """One line for each symbolic link that leaves the folder, or leads back into itself."""
+    from ncpipe.results.tree import read_tree
+
+    if folder.is_dir():
+        for line in read_tree(folder).notes:
+            print(f"link  {line}")
+
+
+def _config(options: argparse.Namespace) -> dict[str, Any] | None:
+    """The configuration that ``--configfile`` names, checked."""
+    if options.configfile is None:
+        return None
+    from ncpipe.experiment.reading import load_checked
+
+    return load_checked(*options.configfile)
+
+
 def _clean(options: argparse.Namespace) -> int:
     """List what no finished run needs; remove it with --yes. What a running job writes is left alone."""
     from ncpipe.results.clean import find_leftovers, remove
 
-    config = None
-    if options.configfile is not None:
-        from ncpipe.experiment.reading import load_checked
-
-        config = load_checked(*options.configfile)
+    config = _config(options)
     leftovers = find_leftovers(options.results, config, unfinished=options.unfinished)
+    _say_links(options.results)
     total = 0
     for leftover in leftovers:
         total += leftover.size
@@ -91,6 +112,8 @@ def _compare(options: argparse.Namespace) -> int:
     """Say what differs: runs, configuration, versions, digests, numbers beyond rounding; exit code 1 if anything."""
     from ncpipe.results.compare import compare_results
 
+    for folder in (options.a, options.b):
+        _say_links(folder)
     count = 0
     for line in compare_results(options.a, options.b, tolerance=options.tolerance):
         print(line)

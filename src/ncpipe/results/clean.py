@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ncpipe.errors import InputError
 from ncpipe.experiment.plan import Config, plan_runs
+from ncpipe.results.layout import MANIFEST, SUPERSEDED
+from ncpipe.results.tree import read_tree
 from ncpipe.stores.files import DIGEST_SUFFIX, check_folder
 from ncpipe.stores.locks import at_work
 
@@ -70,7 +72,7 @@ def remove(leftover: Leftover, results: Path) -> None:
     else:
         leftover.path.unlink()
     for folder in leftover.path.parents:
-        if folder == results or any(folder.iterdir()):
+        if folder == results or folder.is_symlink() or any(folder.iterdir()):
             break
         folder.rmdir()
 
@@ -95,19 +97,21 @@ def _not_selected(results: Path, config: Config) -> Iterator[Leftover]:
 def _unfinished(results: Path) -> Iterator[Leftover]:
     for stage, depth in (("data", 1), *((stage, 4) for stage in RUN_STAGES)):
         for folder in _folders(results, stage, depth):
-            if not (folder / "manifest.json").exists():
+            if not (folder / MANIFEST).exists():
                 yield Leftover(folder, "has no manifest: not finished, or its manifest was deleted")
 
 
 def _interrupted(results: Path) -> Iterator[Leftover]:
-    for path in sorted(results.rglob("superseded")):
-        if path.is_dir() and (path.parent / "manifest.json").exists():
+    tree = read_tree(results)
+    for path in tree.folders:
+        if path.name == SUPERSEDED and path.with_name(MANIFEST).exists():
             yield Leftover(path, "set aside for a run that has finished")
-    for path in sorted(results.rglob(f"*{DIGEST_SUFFIX}")):
+    for path in tree.named(DIGEST_SUFFIX):
         if not path.with_name(path.name.removesuffix(DIGEST_SUFFIX)).exists():
             yield Leftover(path, "digest of a file that is gone")
-    for path in sorted((*results.rglob("*.partial"), *results.rglob("*.zarr.old"))):
-        yield Leftover(path, "half of a write that was interrupted")
+    for path in sorted((*tree.files, *tree.folders)):
+        if path.name.endswith((".partial", ".zarr.old")):
+            yield Leftover(path, "half of a write that was interrupted")
 
 
 def _at_work(path: Path, results: Path) -> bool:

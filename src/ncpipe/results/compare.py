@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ncpipe.errors import InputError, StoreError
+from ncpipe.results.tree import Tree, read_tree
 from ncpipe.stores.files import check_folder, differences, read_json
 
 if TYPE_CHECKING:
@@ -20,8 +22,8 @@ _HASHES = ("store_digest", "identity_hash", "manifest_hash", "history_sha256")
 def compare_results(a: Path, b: Path, *, tolerance: float = TOLERANCE) -> Iterator[str]:
     """Yield one line per difference of `b` from `a`; none where they are the same up to rounding.
 
-    Manifests are compared key by key, with a line of its own where equal settings gave other bytes; theory files and
-    tables number by number.
+    Symbolic links are followed. Manifests are compared key by key, with a line of its own where equal settings gave
+    other bytes; theory files and tables number by number.
 
     Parameters
     ----------
@@ -41,15 +43,17 @@ def compare_results(a: Path, b: Path, *, tolerance: float = TOLERANCE) -> Iterat
         raise InputError(f"tolerance: found {tolerance}; allowed: a number >= 0")
     for folder in (a, b):
         check_folder(folder)
-        if not any(folder.glob("*/**/manifest.json")) and not any(folder.glob("theory/**/*.json")):
+    trees = [read_tree(folder) for folder in (a, b)]
+    for folder, tree in zip((a, b), trees, strict=True):
+        if not _files(tree, "manifest.json") and not _files(tree, "theory/*.json"):
             raise InputError(f"{folder}: holds no manifest and no theory file; is it a results folder?")
     for pattern, compare in (
-        ("*/**/manifest.json", _compare_manifests),
-        ("theory/**/*.json", _compare_json),
+        ("manifest.json", _compare_manifests),
+        ("theory/*.json", _compare_json),
         ("report/claims.json", _compare_json),
         ("*/*.csv", _compare_tables),
     ):
-        first, second = (_files(folder, pattern) for folder in (a, b))
+        first, second = (_files(tree, pattern) for tree in trees)
         for name in sorted(first ^ second):
             yield f"{name}: only in {a if name in first else b}"
         for name in sorted(first & second):
@@ -57,9 +61,12 @@ def compare_results(a: Path, b: Path, *, tolerance: float = TOLERANCE) -> Iterat
                 yield f"{name}: {line}"
 
 
-def _files(folder: Path, pattern: str) -> set[str]:
-    names = (path.relative_to(folder) for path in folder.glob(pattern))
-    return {name.as_posix() for name in names if "superseded" not in name.parts}
+def _files(tree: Tree, pattern: str) -> set[str]:
+    """Names below the folder that match: a file's name in any stage, or a pattern of whole paths."""
+    names = {path.relative_to(tree.folder).as_posix() for path in tree.files}
+    if "/" not in pattern:
+        return {name for name in names if "/" in name and name.rsplit("/", 1)[1] == pattern}
+    return {name for name in names if fnmatchcase(name, pattern) and (pattern != "*/*.csv" or name.count("/") == 1)}
 
 
 def _compare_manifests(a: Path, b: Path, tolerance: float) -> Iterator[str]:

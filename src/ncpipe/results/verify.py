@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ncpipe.errors import InputError, StoreError
+from ncpipe.experiment.plan import Config, plan_runs, plan_studies
+from ncpipe.results.layout import HISTORY, MANIFEST, RUN, STATE, Layout
+from ncpipe.results.tree import Tree, read_tree
 from ncpipe.stores.files import (
     DIGEST_SUFFIX,
     check_folder,
@@ -21,14 +24,21 @@ from ncpipe.stores.files import (
 from ncpipe.stores.zarr import Store
 
 _RESULTS = (".json", ".csv", ".svg", ".png", ".html")  # what stages write with a digest beside it
-_DESCRIBED = ("manifest.json", "history.csv", "zarr.json")  # these have their digest elsewhere
+_DESCRIBED = (MANIFEST, HISTORY, "zarr.json")  # these have their digest elsewhere
 
 
-def verify_results(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+def verify_results(folder: Path, config: Config | None = None) -> Iterator[tuple[Path, list[str]]]:
     """Yield each store under `folder` (or the one that it is) and each result with a digest, with its faults.
 
-    A manifest without its store is a fault, and so are a history or a resume state that is not what was written, and a
-    digest without its file.
+    Symbolic links are followed. A manifest without its store is a fault, and so are a history or a resume state that is
+    not what was written, a digest without its file, a link to nothing, and a run or theory file that is not there
+    although a table or the configuration names it.
+
+    Parameters
+    ----------
+    folder : Path
+    config : mapping, optional
+        A checked configuration: all data sets, theory files, runs and analyses that it plans are expected.
 
     Raises
     ------
@@ -36,13 +46,11 @@ def verify_results(folder: Path) -> Iterator[tuple[Path, list[str]]]:
         If it is no folder, or holds neither stores, manifests nor digests.
     """
     check_folder(folder)
-    within = folder.glob("zarr.json") if folder.suffix == ".zarr" else folder.rglob("*.zarr/zarr.json")
-    stores = {path.parent for path in within if not _superseded(path, folder)}
-    expected: dict[Path, tuple[Path, str | None]] = {}
-    faults: list[tuple[Path, list[str]]] = []
-    for manifest in sorted(folder.rglob("manifest.json")):
-        if _superseded(manifest, folder):
-            continue
+    tree = read_tree(folder)
+    stores = {path for path in (folder, *tree.folders) if path.suffix == ".zarr" and (path / "zarr.json").is_file()}
+    described: dict[Path, tuple[Path, str | None]] = {}
+    faults: list[tuple[Path, list[str]]] = [(path, [f"{path}: a link to nothing"]) for path in tree.broken]
+    for manifest in (path for path in tree.files if path.name == MANIFEST):
         try:
             content = _read_manifest(manifest)
             name, digest = content["store"], content["store_digest"]
@@ -50,19 +58,21 @@ def verify_results(folder: Path) -> Iterator[tuple[Path, list[str]]]:
             text = str(error) if isinstance(error, StoreError) else f"{manifest}: damaged, it lacks {error}"
             faults.append((manifest, [text]))
             continue
-        expected[manifest.parent / name] = manifest, digest
-        history = manifest.with_name("history.csv")
+        described[manifest.parent / name] = manifest, digest
+        history = manifest.with_name(HISTORY)
         if "history_sha256" in content and _sha256(history) != content["history_sha256"]:
             faults.append((history, [f"{history}: missing, or not the history that {manifest} describes"]))
-    for state in sorted(folder.rglob("state/state.npz")):
-        if not _superseded(state, folder):
-            try:
-                read_sealed(state, "resume state")
-            except StoreError as error:
-                faults.append((state, [str(error)]))
-    results = [path.with_name(path.name.removesuffix(DIGEST_SUFFIX)) for path in _files(folder, (DIGEST_SUFFIX,))]
-    if not stores and not expected and not faults and not results:
+    for state in (path for path in tree.files if path.match(STATE)):
+        try:
+            read_sealed(state, "resume state")
+        except StoreError as error:
+            faults.append((state, [str(error)]))
+    results = [path.with_name(path.name.removesuffix(DIGEST_SUFFIX)) for path in _results(tree, DIGEST_SUFFIX)]
+    if not stores and not described and not faults and not results:
         raise InputError(f"{folder}: holds no store, no manifest and no digest; is it a results folder?")
+    expected = _named_by_tables(folder) | ({} if config is None else _planned(folder, config))
+    for path in (path for path in sorted(expected) if not path.exists()):
+        faults.append((path, [f"{path}: missing, {expected[path]}"]))
     yield from faults
     for path in results:
         try:
@@ -70,13 +80,13 @@ def verify_results(folder: Path) -> Iterator[tuple[Path, list[str]]]:
             yield path, []
         except StoreError as error:
             yield path, [str(error)]
-    for path in sorted(stores | expected.keys()):
+    for path in sorted(stores | described.keys()):
         problems = []
         try:
             store = Store(path)
             problems = store.verify()
-            if path in expected and store.digest() != expected[path][1]:
-                problems.append(f"{path}: is not the store that {expected[path][0]} describes")
+            if path in described and store.digest() != described[path][1]:
+                problems.append(f"{path}: is not the store that {described[path][0]} describes")
         except StoreError as error:
             problems.append(str(error))
         yield path, problems
@@ -84,7 +94,41 @@ def verify_results(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 def without_digest(folder: Path) -> list[Path]:
     """Results that have no digest beside them, so that nothing can be said of them: made by an earlier version."""
-    return [path for path in _files(folder, _RESULTS) if path.name not in _DESCRIBED and not digest_file(path).exists()]
+    results = _results(read_tree(folder), *_RESULTS)
+    return [path for path in results if path.name not in _DESCRIBED and not digest_file(path).exists()]
+
+
+def _named_by_tables(folder: Path) -> dict[Path, str]:
+    """What the tables of the collapse stage were made of, and which table says so; nothing where there is none."""
+    layout, expected = Layout(folder), {}
+    metrics, optimum = (Path(layout.table(name)) for name in ("metrics", "optimum"))
+    for names in _distinct(metrics, ("dataset", "setting", "network", "seed")):
+        run = RUN.format(**dict(zip(("dataset", "setting", "network", "seed"), names, strict=True)))
+        for stage in ("train", "collapse"):
+            expected[Path(layout.manifest(stage, run))] = f"{metrics} lists the run"
+        expected[Path(layout.manifest("data", names[0]))] = f"{metrics} lists a run on it"
+    for dataset, setting, objective in _distinct(optimum, ("dataset", "setting", "objective")):
+        expected[Path(layout.theory(dataset, setting, objective))] = f"{optimum} lists its optimum"
+    return expected
+
+
+def _distinct(path: Path, columns: tuple[str, ...]) -> set[tuple[str, ...]]:
+    """The different rows of a table's columns; none of a table that is not there or not one (its digest says so)."""
+    try:
+        with path.open(newline="", encoding="utf-8") as handle:
+            return {tuple(row[column] for column in columns) for row in csv.DictReader(handle)}
+    except (FileNotFoundError, KeyError, UnicodeDecodeError, csv.Error):
+        return set()
+
+
+def _planned(folder: Path, config: Config) -> dict[Path, str]:
+    layout, expected, reason = Layout(folder), set(), "the configuration plans it"
+    for run in plan_runs(config):
+        expected |= {layout.manifest(stage, run.name) for stage in ("train", "collapse")}
+        expected |= {layout.manifest("data", run.dataset)}
+        expected |= {layout.theory(run.dataset, run.setting, config["networks"][run.network]["objective"])}
+    expected |= {layout.study(name) for name in plan_studies(config)}
+    return {Path(path): reason for path in expected}
 
 
 def remove_damaged(damaged: Iterable[Path]) -> list[Path]:
@@ -96,7 +140,7 @@ def remove_damaged(damaged: Iterable[Path]) -> list[Path]:
     removed = []
     for path in sorted(set(damaged)):
         folder = path.parent.parent if path.parent.name == "state" else path.parent
-        gone = path if digest_file(path).exists() else folder / "manifest.json"
+        gone = path if digest_file(path).exists() else folder / MANIFEST
         if gone.exists() or digest_file(gone).exists():
             gone.unlink(missing_ok=True)
             digest_file(gone).unlink(missing_ok=True)
@@ -104,14 +148,14 @@ def remove_damaged(damaged: Iterable[Path]) -> list[Path]:
     return removed
 
 
-def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Files with one of the suffixes that lie in no store, log, benchmark or folder set aside."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        aside = {"logs", "benchmarks"} if Path(parent) == folder else set()
-        folders[:] = sorted(f for f in folders if not f.endswith(".zarr") and f not in {"superseded", *aside})
-        found += [Path(parent, name) for name in sorted(names) if name.endswith(suffixes) and name[0] != "."]
-    return found
+def _results(tree: Tree, *endings: str) -> list[Path]:
+    """Files that end so; no log, no benchmark, nothing that is being written."""
+    apart = [tree.folder / name for name in ("logs", "benchmarks")]
+    return [
+        path
+        for path in tree.named(*endings)
+        if path.name[0] != "." and not any(path.is_relative_to(folder) for folder in apart)
+    ]
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -124,8 +168,3 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _sha256(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-
-
-def _superseded(path: Path, folder: Path) -> bool:
-    """Whether a path lies in what a run has set aside until its successor is finished."""
-    return "superseded" in path.relative_to(folder).parts
