@@ -16,8 +16,10 @@ import ncpipe
 from ncpipe.collapse.record import metric_arrays
 from ncpipe.collapse.run import OpenRun
 from ncpipe.geometry.measure import (
+    GAP_PARTS,
     Predictions,
     classifier_metrics,
+    gap_metrics,
     geometry_metrics,
     no_distribution,
     optimality_metrics,
@@ -25,7 +27,7 @@ from ncpipe.geometry.measure import (
     spectral_metrics,
 )
 from ncpipe.geometry.metrics import VARIANTS, UndefinedMetric, weakest_contrast
-from ncpipe.geometry.optimality import ResidualSpectrum, split_gap
+from ncpipe.geometry.optimality import ResidualSpectrum
 from ncpipe.geometry.record import QUANTITIES, SPLITS, Record
 from ncpipe.geometry.synthesis import fit_synthesis
 from ncpipe.labels.distribution import contrast_classes
@@ -84,20 +86,13 @@ def _analyse_end(run: OpenRun, theory: Theory, record: Record) -> list[dict[str,
     """Split the last epoch's gap and fit its synthesis weights; returns the synthesis records."""
     checkpoint, train = run.checkpoint(run.store.epochs[-1]), run.samples["train"]
     prototypes = checkpoint.condensed("train").prototypes
-    parts = ("classifier", "scatter", "prototypes", "slack")
     try:
-        split = split_gap(
-            checkpoint.refit(), prototypes=prototypes, distribution=train.sampled, objective=run.objective,
-            bound=reference_bound(theory, run.reference),
-        )  # fmt: skip
+        refit, bound = checkpoint.refit(), reference_bound(theory, run.reference)
     except UndefinedMetric as reason:
-        for part in parts:
+        for part in GAP_PARTS:
             record.lack(f"gap_{part}", {}, str(reason))
     else:
-        for part in parts:
-            record.keep(f"gap_{part}", {}, getattr(split, part))
-        if np.isnan(split.slack):
-            record.lack("gap_slack", {}, "a free bias has no strong convexity to certify the parts with")
+        gap_metrics(record, refit, prototypes, train.sampled, run.objective, bound)
     return fit_synthesis(prototypes, checkpoint.weight, train.distribution)
 
 

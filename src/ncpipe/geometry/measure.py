@@ -20,10 +20,17 @@ from ncpipe.geometry.metrics import (
     weakest_contrast,
     weakest_logits,
 )
-from ncpipe.geometry.optimality import ResidualSpectrum, residual_spectrum, total_variation, weakest_margin
+from ncpipe.geometry.optimality import (
+    ResidualSpectrum,
+    residual_spectrum,
+    split_gap,
+    total_variation,
+    weakest_margin,
+)
 from ncpipe.geometry.record import Place, Record
 from ncpipe.geometry.synthesis import geometry_bound, tagwise_residuals
 from ncpipe.labels.distribution import LabelDistribution
+from ncpipe.objective.refit import Refit
 from ncpipe.objective.settings import Objective
 from ncpipe.objective.terms import Terms, prediction_sigma, radius
 
@@ -79,7 +86,13 @@ class Predictions:
     factors: np.ndarray | None = None
 
 
-def geometry_metrics(record: Record, place: Place, condensed: Condensed, weight: np.ndarray, bias: np.ndarray) -> None:
+NO_CLASSIFIER = "no classifier is given"
+GAP_PARTS = ("classifier", "scatter", "prototypes", "slack")
+
+
+def geometry_metrics(
+    record: Record, place: Place, condensed: Condensed, weight: np.ndarray | None, bias: np.ndarray | None
+) -> None:
     """Record what one split's geometry says: NC1 to NC3, angles, tag-wise residuals, (13), contrasts, margins.
 
     Parameters
@@ -88,21 +101,32 @@ def geometry_metrics(record: Record, place: Place, condensed: Condensed, weight:
     place : mapping
         ``epoch`` and ``split``.
     condensed : Condensed
-    weight, bias : ndarray, shapes (K, d) and (K,)
+    weight, bias : ndarray, shapes (K, d) and (K,), or None
+        None where only the features are known: what needs a classifier is not defined then.
     """
     distribution = condensed.distribution
     for variant in VARIANTS:
         at = {**place, "variant": variant}
         record.compute("nc1", at, nc1, condensed, variant)
         record.compute("nc2_h", at, nc2_h, condensed, variant)
-        record.compute("nc3", at, nc3, weight, condensed, variant)
+        if weight is None:
+            record.lack("nc3", at, NO_CLASSIFIER)
+        else:
+            record.compute("nc3", at, nc3, weight, condensed, variant)
     record.compute("nc2_h_uncentred", place, nc2_h, condensed, "li2024")
     record.compute("weakest_contrast_prototypes", place, _class_mean_contrast, condensed)
-    logits, multi_hot = condensed.prototypes @ weight.T + bias, distribution.multi_hot()  # (S, K)
-    record.keep("sigma_min_logits", place, weakest_logits(logits, distribution))
+    logits = None if weight is None else condensed.prototypes @ weight.T + bias  # (S, K)
+    multi_hot = distribution.multi_hot()
+    if logits is None:
+        record.lack("sigma_min_logits", place, NO_CLASSIFIER)
+    else:
+        record.keep("sigma_min_logits", place, weakest_logits(logits, distribution))
     for m in distribution.multiplicities:
         at, rows = {**place, "multiplicity": m}, distribution.multiplicity == m
-        record.compute("weakest_margin", at, weakest_margin, logits[rows], multi_hot[rows])
+        if logits is None:
+            record.lack("weakest_margin", at, NO_CLASSIFIER)
+        else:
+            record.compute("weakest_margin", at, weakest_margin, logits[rows], multi_hot[rows])
         if m >= 2:
             record.compute("angle", at, angle_metric, condensed, m)
             _synthesis_metrics(record, at, condensed, m)
@@ -224,6 +248,22 @@ def spectral_metrics(
 
     record.compute("prediction_sigma_bound", place, bound)
     return residuals
+
+
+def gap_metrics(
+    record: Record,
+    refit: Refit,
+    prototypes: np.ndarray,
+    distribution: LabelDistribution,
+    objective: Objective,
+    bound: float,
+) -> None:
+    """Record the parts of the gap to `bound`; all as `split_gap` takes them."""
+    split = split_gap(refit, prototypes=prototypes, distribution=distribution, objective=objective, bound=bound)
+    for part in GAP_PARTS:
+        record.keep(f"gap_{part}", {}, getattr(split, part))
+    if np.isnan(split.slack):
+        record.lack("gap_slack", {}, "a free bias has no strong convexity to certify the parts with")
 
 
 def _reference(theory: References, name: str) -> Reference:

@@ -72,12 +72,13 @@ class Record:
     ----------
     known : dict
         ``{metric: {coordinates in the order of its dimensions: value}}``.
-    undefined : dict
-        ``{metric: {place in words: reason}}``; the first epoch's reason stands for all.
+    reasons : dict
+        ``{metric: {(dimension, coordinate) for each that is known but the epoch: reason}}``; the first epoch's reason
+        stands for all.
     """
 
     known: dict[str, dict[tuple[Any, ...], float]] = field(default_factory=dict)
-    undefined: dict[str, dict[str, str]] = field(default_factory=dict)
+    reasons: dict[str, dict[tuple[tuple[str, Any], ...], str]] = field(default_factory=dict)
 
     def compute(
         self,
@@ -100,5 +101,13 @@ class Record:
 
     def lack(self, metric: str, place: Place, reason: str) -> None:
         """Note why there is no value."""
-        words = ", ".join(f"{d} {place[d]}" for d in QUANTITIES[metric].dims if d != "epoch" and d in place)
-        self.undefined.setdefault(metric, {}).setdefault(words, reason)
+        at = tuple((d, place[d]) for d in QUANTITIES[metric].dims if d != "epoch" and d in place)
+        self.reasons.setdefault(metric, {}).setdefault(at, reason)
+
+    @property
+    def undefined(self) -> dict[str, dict[str, str]]:
+        """``{metric: {place in words: reason}}``."""
+        return {
+            metric: {", ".join(f"{d} {value}" for d, value in at): reason for at, reason in reasons.items()}
+            for metric, reasons in self.reasons.items()
+        }

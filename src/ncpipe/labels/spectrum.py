@@ -84,6 +84,52 @@ def multiplicity_spectrum(distribution: LabelDistribution, multiplicity: int) ->
     return _spectrum(part.indicator, part.weights)
 
 
+@dataclass(frozen=True, eq=False)
+class Spectra:
+    """The spectra of a label distribution.
+
+    Parameters
+    ----------
+    by_multiplicity : dict of int to Spectrum
+        C_m of each multiplicity that occurs, theory.md (2).
+    pooled : Spectrum
+        C_pool of the targets, theory.md (6).
+    """
+
+    by_multiplicity: dict[int, Spectrum]
+    pooled: Spectrum
+
+
+def spectrum(distribution: LabelDistribution, target: Target = "normalised") -> Spectra:
+    """Spectra of the label covariances, of each multiplicity and pooled: theory.md (1)-(6).
+
+    Parameters
+    ----------
+    distribution : LabelDistribution
+    target : {"normalised", "raw"}
+        Of the pooled one.
+
+    Raises
+    ------
+    InputError
+        If the distribution is none, or the target neither.
+
+    Examples
+    --------
+    >>> from ncpipe import LabelDistribution, spectrum
+    >>> labels = LabelDistribution.from_counts({(0,): 30, (1,): 20, (2,): 10, (0, 1): 6, (1, 2): 6}, classes=3)
+    >>> spectra = spectrum(labels)
+    >>> round(spectra.by_multiplicity[1].kappa, 4), round(spectra.pooled.kappa, 4)
+    (0.2371, 0.2112)
+    >>> spectra.pooled.weakest.round(2)  # the contrast that these labels say least about
+    array([-0.18, -0.6 ,  0.78])
+    """
+    return Spectra(
+        {m: multiplicity_spectrum(distribution, m) for m in distribution.multiplicities},
+        pooled_spectrum(distribution, target),
+    )
+
+
 def kappa_covariance(distribution: LabelDistribution, multiplicity: int) -> float:
     """Smallest eigenvalue on 1^⊥ of the covariance Σ_m = M_m - p_m p_mᵀ, the one for a free bias (theory.md §1).
 
