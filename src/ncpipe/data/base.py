@@ -90,7 +90,7 @@ def load_base(base: str, folder: str | None, seed: int) -> BaseImages:
         case "cifar10":
             train, test = _cifar10(path, known)
         case "svhn":
-            train, test = (_svhn(path, split, known) for split in SPLITS)
+            train, test = (_svhn(path, split) for split in SPLITS)
         case _:
             train, test = (_idx(path, split, known) for split in ("train", "t10k"))
     return BaseImages(*train, *test, class_names=known.class_names)
@@ -157,9 +157,7 @@ def _cifar10(location: Path, known: BaseSet) -> list[_Part]:
     return parts
 
 
-def _svhn(folder: Path, split: Split, known: BaseSet) -> _Part:
-    labels, pixels = svhn.read_svhn(svhn.find_svhn(folder, split))
-    digits = np.frombuffer(labels, np.uint8)
-    planes = np.frombuffer(pixels, np.uint8).reshape(-1, known.channels, known.side, known.side)  # (.., column, row)
-    kept = np.flatnonzero(digits != svhn.ZERO)
-    return np.ascontiguousarray(planes[kept].transpose(0, 3, 2, 1)), digits[kept] - 1, kept
+def _svhn(folder: Path, split: Split) -> _Part:
+    images, digits = svhn.read_svhn(svhn.find_svhn(folder, split))
+    positions = np.flatnonzero(digits != svhn.ZERO)
+    return images[positions], digits[positions] - 1, positions
