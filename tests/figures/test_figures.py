@@ -56,16 +56,22 @@ GRID = pd.DataFrame(
 )
 # Studies as the theory stage makes them, of four classes.
 TINY = {
-    "phase": {"ratios": {"low": 0.01, "high": 1.0, "points": 3}, "lambdas": {"low": 0.05, "high": 1.0, "points": 4},
-              "per_pair": [0, 1, 4]},
+    "phase": {
+        "ratios": {"low": 0.01, "high": 1.0, "points": 3},
+        "lambdas": {"low": 0.05, "high": 1.0, "points": 4},
+        "per_pair": [0, 1, 4],
+    },
     "critical": {"ratios": [1.0, 0.1], "per_pair": [4]},
     "ratios": {"ratios": [1.0, 0.1]},
     "synthetic": {"ratios": [1.0, 0.2], "strengths": [0.0, 1.0], "lambdas": [0.05, 0.3], "draws": 2, "seed": 0},
-}  # fmt: skip
+}
 PAL = {"target": "normalised", "lambda_w": 5e-4, "lambda_h": 0.256, "lambda_b": 5e-4, "bias": True}
 NAMES = {
-    "network": "mlp", "objective": "pal", "variant": "definition", "networks": {"mlp": "pal"},
-}  # fmt: skip
+    "network": "mlp",
+    "objective": "pal",
+    "variant": "definition",
+    "networks": {"mlp": "pal"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +99,12 @@ def files(results, tmp_path_factory):
         settings = {"objective": PAL, "labels": {"classes": 4, "counts": [31, 4]}, "parameters": parameters}
         write_study(name, settings, folder / f"{name}.csv")
     return {
-        "metrics": results.metrics, "optimum": results.optimum, "synthesis": results.synthesis,
-        "theory": results.theory, **{f"{path.stem}_study": path for path in folder.glob("*.csv")},
-    }  # fmt: skip
+        "metrics": results.metrics,
+        "optimum": results.optimum,
+        "synthesis": results.synthesis,
+        "theory": results.theory,
+        **{f"{path.stem}_study": path for path in folder.glob("*.csv")},
+    }
 
 
 @pytest.mark.parametrize("figure", FUNCTIONS)
@@ -160,15 +169,21 @@ def test_dynamics_draws_the_geometric_mean_with_its_t_interval(frames):
     _, drawn = dynamics(frames["metrics"], frames["settings"], network="cnn", variant="definition")
     table = frames["metrics"]
     here = table[
-        (table["dataset"] == "mlab_digits") & (table["setting"] == "step-0.1") & (table["network"] == "cnn")
-        & (table["metric"] == "nc1") & (table["variant"] == "definition") & (table["epoch"] == 16)
-    ]  # fmt: skip
+        (table["dataset"] == "mlab_digits")
+        & (table["setting"] == "step-0.1")
+        & (table["network"] == "cnn")
+        & (table["metric"] == "nc1")
+        & (table["variant"] == "definition")
+        & (table["epoch"] == 16)
+    ]
     logs = np.log(here["value"].to_numpy())
     low, high = stats.t.interval(0.95, 4, loc=logs.mean(), scale=stats.sem(logs))
     row = drawn[
-        (drawn["dataset"] == "mlab_digits") & (drawn["setting"] == "step-0.1") & (drawn["metric"] == "nc1")
+        (drawn["dataset"] == "mlab_digits")
+        & (drawn["setting"] == "step-0.1")
+        & (drawn["metric"] == "nc1")
         & (drawn["epoch"] == 16)
-    ].iloc[0]  # fmt: skip
+    ].iloc[0]
     np.testing.assert_allclose([row["value"], row["low"], row["high"]], np.exp([logs.mean(), low, high]))
     assert row["seeds"] == 5
     assert "step-0.1-equal-steps" not in set(drawn["setting"])
@@ -197,27 +212,38 @@ def test_variants_draw_their_own_rows(frames):
 
 def test_bars_stand_at_the_last_epoch_beside_both_optima(frames):
     _, drawn = final(
-        frames["metrics"], frames["optimum"], frames["settings"], network="mlp", objective="pal",
+        frames["metrics"],
+        frames["optimum"],
+        frames["settings"],
+        network="mlp",
+        objective="pal",
         variant="definition",
-    )  # fmt: skip
+    )
     drawn = drawn.set_index(["dataset", "setting", "metric"])
     row = drawn.loc[("mlab_digits", "step-0.2", "nc2_w")]
     assert row["optimum_convex"] == pytest.approx(0.16)
     assert row["optimum_relu"] == pytest.approx(0.20)
     table = frames["metrics"]
     last = table[
-        (table["epoch"] == 80) & (table["dataset"] == "mlab_digits") & (table["setting"] == "step-0.2")
-        & (table["network"] == "mlp") & (table["metric"] == "nc2_w")
-    ]  # fmt: skip
+        (table["epoch"] == 80)
+        & (table["dataset"] == "mlab_digits")
+        & (table["setting"] == "step-0.2")
+        & (table["network"] == "mlp")
+        & (table["metric"] == "nc2_w")
+    ]
     assert row["value"] == pytest.approx(last["value"].mean())
     assert "step-0.1-equal-steps" in drawn.index.get_level_values("setting")
 
 
 def test_one_seed_is_drawn_without_an_interval(frames):
     _, drawn = final(
-        frames["metrics"], frames["optimum"], frames["settings"], network="ufm", objective="pal",
+        frames["metrics"],
+        frames["optimum"],
+        frames["settings"],
+        network="ufm",
+        objective="pal",
         variant="definition",
-    )  # fmt: skip
+    )
     assert drawn["value"].notna().all()
     assert drawn["low"].isna().all()
 
@@ -254,8 +280,12 @@ def test_contrast_names(sides, name):
 
 def test_gap_carries_both_references(frames):
     _, drawn = gap(
-        frames["metrics"], frames["theory"], frames["settings"], network="mlp", objective="pal",
-    )  # fmt: skip
+        frames["metrics"],
+        frames["theory"],
+        frames["settings"],
+        network="mlp",
+        objective="pal",
+    )
     lines = drawn[drawn["metric"].str.startswith("reference") & (drawn["setting"] == "step-0.1")]
     references = frames["theory"]["mlab_digits", "step-0.1", "pal"].references
     expected = {f"reference_{name}": reference.objective for name, reference in references.items()}
@@ -370,9 +400,12 @@ def imbalance(frames, files):
     """The arguments of both figures."""
     ratios = read_table(files["ratios_study"], RATIOS_STUDY)
     return {
-        "metrics": frames["metrics"], "theory": frames["theory"], "ratios": ratios, "settings": frames["settings"],
+        "metrics": frames["metrics"],
+        "theory": frames["theory"],
+        "ratios": ratios,
+        "settings": frames["settings"],
         "networks": {"cnn": "pal", "mlp": "pal"},
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture
@@ -435,9 +468,11 @@ def test_readings_stand_side_by_side_with_the_optimum_of_each_setting(imbalance,
     assert set(networks["network"]) == {"cnn", "mlp"}
     assert set(networks["setting"]) == {"balanced", "step-0.2", "step-0.1", "exponential-0.1"}
     mark = drawn[
-        (drawn["part"] == "marks") & (drawn["network"] == "cnn") & (drawn["setting"] == "step-0.2")
+        (drawn["part"] == "marks")
+        & (drawn["network"] == "cnn")
+        & (drawn["setting"] == "step-0.2")
         & (drawn["metric"] == "nc2_w")
-    ].set_index("reference")["value"]  # fmt: skip
+    ].set_index("reference")["value"]
     assert mark.to_dict() == pytest.approx({"convex": 0.16, "relu": 0.20})
 
 

@@ -579,9 +579,14 @@ def test_label_sets_that_never_occur_are_not_balanced():
 def read(results, **studies):
     objectives = {name: network["objective"] for name, network in results.networks.items()}
     return Tables.read(
-        metrics=results.metrics, synthesis=results.synthesis, optimum=results.optimum, theory=results.theory,
-        settings=results.settings, objectives=objectives, **studies,
-    )  # fmt: skip
+        metrics=results.metrics,
+        synthesis=results.synthesis,
+        optimum=results.optimum,
+        theory=results.theory,
+        settings=results.settings,
+        objectives=objectives,
+        **studies,
+    )
 
 
 def test_every_claim_is_decided_in_both_places(results):
@@ -609,8 +614,10 @@ def test_files_hold_the_verdicts_and_the_same_bytes_twice(results, tmp_path):
         rows = list(csv.DictReader(handle))
     assert [(r["claim"], r["where"], r["verdict"]) for r in rows] == [(v.claim, v.where, v.verdict) for v in verdicts]
     assert {f for r in rows for f in r["files"].split("; ") if f.startswith("collapse")} == {
-        "collapse/metrics.csv", "collapse/synthesis.csv", "collapse/optimum.csv",
-    }  # fmt: skip
+        "collapse/metrics.csv",
+        "collapse/synthesis.csv",
+        "collapse/optimum.csv",
+    }
 
 
 def test_studies_are_read_when_they_are_there(results, tmp_path):

@@ -25,19 +25,49 @@ from ncpipe.stores.files import write_result
 CAPTIONS = sorted((Path(__file__).parents[2] / "workflow" / "report").glob("*.rst"))
 HOSTILE = "<script>alert('x')</script>\"&"
 REBALANCING = {
-    "settings": [{
-        "dataset": "mlab_digits", "setting": "weighted", "label": "step r = 0.1, max-κ weights, cap 2",
-        "natural": "step-0.1", "natural_label": "step r = 0.1", "method": "max_kappa", "target": "normalised",
-        "cap": 2.0, "upper_bound": 0.0467, "factors": [0.5, 2.0],
-        "kappa": {"natural": 0.0323, "class_balanced": 0.0392, "effective_number": 0.0383, "max_kappa": 0.0467,
-                  "sampled": 0.0467},
-    }],
-    "comparisons": [{
-        "dataset": "mlab_digits", "network": "mlp", "setting": "weighted", "natural": "step-0.1", "metric": "error",
-        "split": "test", "statistic": "test error", "before": 0.3, "after": 0.2, "change": -0.1, "low": -0.15,
-        "high": -0.05, "seeds": 5, "says": "better", "reason": "", "optimum_before": None, "optimum_after": None,
-    }],
-}  # fmt: skip
+    "settings": [
+        {
+            "dataset": "mlab_digits",
+            "setting": "weighted",
+            "label": "step r = 0.1, max-κ weights, cap 2",
+            "natural": "step-0.1",
+            "natural_label": "step r = 0.1",
+            "method": "max_kappa",
+            "target": "normalised",
+            "cap": 2.0,
+            "upper_bound": 0.0467,
+            "factors": [0.5, 2.0],
+            "kappa": {
+                "natural": 0.0323,
+                "class_balanced": 0.0392,
+                "effective_number": 0.0383,
+                "max_kappa": 0.0467,
+                "sampled": 0.0467,
+            },
+        }
+    ],
+    "comparisons": [
+        {
+            "dataset": "mlab_digits",
+            "network": "mlp",
+            "setting": "weighted",
+            "natural": "step-0.1",
+            "metric": "error",
+            "split": "test",
+            "statistic": "test error",
+            "before": 0.3,
+            "after": 0.2,
+            "change": -0.1,
+            "low": -0.15,
+            "high": -0.05,
+            "seeds": 5,
+            "says": "better",
+            "reason": "",
+            "optimum_before": None,
+            "optimum_after": None,
+        }
+    ],
+}
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
@@ -78,9 +108,13 @@ def shown(text: str) -> str:
 def made(results, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     tables = Tables.read(
-        metrics=results.metrics, synthesis=results.synthesis, optimum=results.optimum, theory=results.theory,
-        settings=results.settings, objectives={n: v["objective"] for n, v in results.networks.items()},
-    )  # fmt: skip
+        metrics=results.metrics,
+        synthesis=results.synthesis,
+        optimum=results.optimum,
+        theory=results.theory,
+        settings=results.settings,
+        objectives={n: v["objective"] for n, v in results.networks.items()},
+    )
     verdicts = write_claims(tables, folder / "claims.json", folder / "claims.csv")
     (folder / "rebalancing.json").write_text(json.dumps(REBALANCING))
     figures = []
@@ -94,9 +128,13 @@ def made(results, tmp_path_factory):
         "datasets": {"mlab_digits": {"base": "digits"}, "mlab_mnist5k": {"base": "mnist5k"}},
     }
     options = {
-        "claims": folder / "claims.json", "rebalancing": folder / "rebalancing.json", "figures": figures,
-        "captions": CAPTIONS, "manifests": results.manifests, "config": config,
-    }  # fmt: skip
+        "claims": folder / "claims.json",
+        "rebalancing": folder / "rebalancing.json",
+        "figures": figures,
+        "captions": CAPTIONS,
+        "manifests": results.manifests,
+        "config": config,
+    }
     write_page(folder / "index.html", **options)
     return folder, options, verdicts
 
@@ -209,10 +247,12 @@ def test_hostile_names_are_text(made, tmp_path):
     (tmp_path / "rebalancing.json").write_text(json.dumps(rebalanced))
     settings = {**options["config"]["settings"], HOSTILE: {"profile": "explicit", "counts": {}}}
     changed = {
-        **options, "claims": tmp_path / "claims.json", "rebalancing": tmp_path / "rebalancing.json",
+        **options,
+        "claims": tmp_path / "claims.json",
+        "rebalancing": tmp_path / "rebalancing.json",
         "manifests": [tmp_path / "manifest.json"],
         "config": {"settings": settings, "datasets": {HOSTILE: {"base": "digits"}}},
-    }  # fmt: skip
+    }
     write_page(tmp_path / "index.html", **changed)
     content = (tmp_path / "index.html").read_text()
     page = Page(content)
@@ -257,9 +297,7 @@ def test_no_string_of_any_file_or_of_the_configuration_changes_the_page(made, tm
         figures[-1].with_suffix(".csv").write_text(HOSTILE)
     config = poisoned(options["config"], KEYS | {"base"})
     for section in config:
-        config[section] = {
-            **config[section], **{name + HOSTILE: entry for name, entry in config[section].items()}
-        }  # fmt: skip
+        config[section] = {**config[section], **{name + HOSTILE: entry for name, entry in config[section].items()}}
     write_page(
         tmp_path / "index.html", **{**options, **files, "manifests": manifests, "figures": figures, "config": config}
     )
@@ -347,10 +385,18 @@ def test_captions_understand_little_and_escape_everything_else():
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.0, "0"), (None, "–"), (float("nan"), "–"), (0.27123, "0.271"), (-0.0501, "−0.0501"), (12.345, "12.3"),
-        (12345.6, "12346"), (1.2345e-7, "1.23 × 10⁻⁷"), (-3.2e9, "−3.20 × 10⁹"), (0.001234, "0.00123"),
+        (0.0, "0"),
+        (None, "–"),
+        (float("nan"), "–"),
+        (0.27123, "0.271"),
+        (-0.0501, "−0.0501"),
+        (12.345, "12.3"),
+        (12345.6, "12346"),
+        (1.2345e-7, "1.23 × 10⁻⁷"),
+        (-3.2e9, "−3.20 × 10⁹"),
+        (0.001234, "0.00123"),
     ],
-)  # fmt: skip
+)
 def test_numbers_are_readable(value, text):
     assert format_number(value) == text
 

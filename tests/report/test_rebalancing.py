@@ -31,9 +31,11 @@ NETWORKS = {
     "ufm": {"architecture": "ufm", "objective": "pal"},
 }
 RAISED = {
-    "weakest_contrast_prototypes": 0.1, "weakest_contrast_classifier": 0.0, "prediction_sigma": 0.05,
+    "weakest_contrast_prototypes": 0.1,
+    "weakest_contrast_classifier": 0.0,
+    "prediction_sigma": 0.05,
     "sigma_min_logits": -0.5,
-}  # fmt: skip
+}
 
 
 def metric_rows(network: str, seeds: range, noise: np.random.Generator) -> list[tuple]:
@@ -132,9 +134,14 @@ def test_files_hold_what_the_labels_say_and_the_comparisons(tables, tmp_path: Pa
         write_sampling(paths[-1], Sampling(natural, weights, method, "normalised", 3.0, kappa, 0.31))
     for name in ("one", "two"):
         write_rebalancing(
-            tmp_path / f"{name}.json", tmp_path / f"{name}.csv", metrics=metrics, optimum=optimum, weights=paths,
-            settings=ENTRIES, networks=NETWORKS,
-        )  # fmt: skip
+            tmp_path / f"{name}.json",
+            tmp_path / f"{name}.csv",
+            metrics=metrics,
+            optimum=optimum,
+            weights=paths,
+            settings=ENTRIES,
+            networks=NETWORKS,
+        )
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
     content = read_json(tmp_path / "one.json")
     by_setting = {entry["setting"]: entry for entry in content["settings"]}
@@ -153,8 +160,13 @@ def test_a_run_without_weights_compares_nothing(tables, tmp_path: Path) -> None:
     write_table(tmp_path / "m.csv", tables[0])
     write_table(tmp_path / "o.csv", tables[1])
     write_rebalancing(
-        tmp_path / "r.json", tmp_path / "r.csv", metrics=tmp_path / "m.csv", optimum=tmp_path / "o.csv", weights=[],
-        settings={"step": STEP}, networks=NETWORKS,
-    )  # fmt: skip
+        tmp_path / "r.json",
+        tmp_path / "r.csv",
+        metrics=tmp_path / "m.csv",
+        optimum=tmp_path / "o.csv",
+        weights=[],
+        settings={"step": STEP},
+        networks=NETWORKS,
+    )
     assert read_json(tmp_path / "r.json") == {"settings": [], "comparisons": []}
     assert (tmp_path / "r.csv").read_text() == ",".join(COLUMNS) + "\n"

@@ -97,9 +97,14 @@ def spectrum(theory: Mapping[TheoryKey, Theory], settings: Mapping[str, Setting]
                     continue
                 look = styles[setting.name]
                 axis.plot(
-                    curve["index"], curve["eigenvalue"], color=look.colour, marker=look.marker, ls=look.dashes,
-                    ms=3.6, clip_on=False,
-                )  # fmt: skip
+                    curve["index"],
+                    curve["eigenvalue"],
+                    color=look.colour,
+                    marker=look.marker,
+                    ls=look.dashes,
+                    ms=3.6,
+                    clip_on=False,
+                )
                 notes.append((look.colour, curve["eigenvalue"].iloc[-1], curve["weakest"].iloc[-1]))
             if here.empty:
                 note(axis, f"no samples of multiplicity {label}")
@@ -111,9 +116,16 @@ def spectrum(theory: Mapping[TheoryKey, Theory], settings: Mapping[str, Setting]
             axis.set_xlabel("eigenvalue, descending")
             for j, (colour, kappa, weakest) in enumerate(notes):
                 axis.annotate(
-                    f"κ = {kappa:.3g}   {weakest}", (0, 0), xycoords="axes fraction", xytext=(0, -38 - 9.5 * j),
-                    textcoords="offset points", fontsize=6.5, color=colour, va="baseline", annotation_clip=False,
-                )  # fmt: skip
+                    f"κ = {kappa:.3g}   {weakest}",
+                    (0, 0),
+                    xycoords="axes fraction",
+                    xytext=(0, -38 - 9.5 * j),
+                    textcoords="offset points",
+                    fontsize=6.5,
+                    color=colour,
+                    va="baseline",
+                    annotation_clip=False,
+                )
             if i == 0:
                 title = "pooled" if label == "pooled" else f"multiplicity {label}"
                 axis.set_title(title)

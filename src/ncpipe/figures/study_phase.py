@@ -71,9 +71,15 @@ def study_phase(study: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         agree = (certified["lambda"] >= certified["lambda_minority"]) == (certified["minority_collapsed"] > 0.5)
         axis.set_title(per_pair(count), pad=15)
         axis.text(
-            0.5, 1.015, f"(11a) right at {int(agree.sum())} of {len(here)} points", transform=axis.transAxes,
-            ha="center", va="bottom", fontsize=6.8, color=REFERENCE,
-        )  # fmt: skip
+            0.5,
+            1.015,
+            f"(11a) right at {int(agree.sum())} of {len(here)} points",
+            transform=axis.transAxes,
+            ha="center",
+            va="bottom",
+            fontsize=6.8,
+            color=REFERENCE,
+        )
         axis.set_xlabel("r of the step profile")
     axes[0, 0].set_ylabel("λ")
     _plain_log_ticks(axes[0, 0])

@@ -55,10 +55,16 @@ def study_ratios(study: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         for i, basis in enumerate(BASES):
             rows = fitted[fitted["basis"] == basis]
             axes[1, j].errorbar(
-                rows["ratio"], rows["value"], yerr=[rows["value"] - rows["low"], rows["high"] - rows["value"]],
-                color=IMBALANCED[(i + 2) % len(IMBALANCED)], marker=MARKERS[i], ms=3.6, lw=1.2, elinewidth=0.9,
+                rows["ratio"],
+                rows["value"],
+                yerr=[rows["value"] - rows["low"], rows["high"] - rows["value"]],
+                color=IMBALANCED[(i + 2) % len(IMBALANCED)],
+                marker=MARKERS[i],
+                ms=3.6,
+                lw=1.2,
+                elinewidth=0.9,
                 capsize=1.8,
-            )  # fmt: skip
+            )
         axes[1, j].axhline(0.0, color=REFERENCE, lw=0.9, zorder=1)
         if fitted.empty:
             note(axes[1, j], "not identified:\nclasses are equally frequent")

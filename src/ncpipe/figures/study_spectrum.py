@@ -62,9 +62,16 @@ def study_spectrum(study: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
                 rho, low, high = map(float, spearman_interval(*pairs[["kappa_pool", response]].to_numpy().T))
                 colour = IMBALANCED[(i if len(families) > 1 else j) % len(IMBALANCED)]
                 axis.plot(
-                    pairs["kappa_pool"], pairs[response], ls="", marker=MARKERS[i % len(MARKERS)], ms=3.0,
-                    mfc=colour, mec="white", mew=0.3, alpha=0.85,
-                )  # fmt: skip
+                    pairs["kappa_pool"],
+                    pairs[response],
+                    ls="",
+                    marker=MARKERS[i % len(MARKERS)],
+                    ms=3.0,
+                    mfc=colour,
+                    mec="white",
+                    mew=0.3,
+                    alpha=0.85,
+                )
                 found.append((rho, low, high))
                 records += [
                     (family, member, response, kappa, value, rho, low, high)

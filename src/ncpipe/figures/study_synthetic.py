@@ -64,11 +64,15 @@ def study_synthetic(study: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     for axis, title in zip(
         axes.flat,
         (
-            "label spectrum", "rank of the optimum", "weakest direction of the logits", "spectral bound (10)",
-            "law of the predictions (20)", "geometry bound (13), pairs",
+            "label spectrum",
+            "rank of the optimum",
+            "weakest direction of the logits",
+            "spectral bound (10)",
+            "law of the predictions (20)",
+            "geometry bound (13), pairs",
         ),
         strict=True,
-    ):  # fmt: skip
+    ):
         axis.set_title(title)
     for axis in (*axes[0], axes[1, 0]):
         axis.set_xlabel("strength of the correlations")
@@ -89,11 +93,16 @@ def study_synthetic(study: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     ]
     handles += [
         Line2D(
-            [], [], color=BALANCED, ls="", marker=MARKERS[i % len(MARKERS)], mfc=BALANCED if i == 0 else "white",
+            [],
+            [],
+            color=BALANCED,
+            ls="",
+            marker=MARKERS[i % len(MARKERS)],
+            mfc=BALANCED if i == 0 else "white",
             label=f"r = {ratio:g}",
         )
         for i, ratio in enumerate(ratios)
-    ]  # fmt: skip
+    ]
     handles.append(Line2D([], [], color=BALANCED, label="κ, pooled"))
     handles.append(Line2D([], [], color=IMBALANCED[3], marker="D", label="κ of pairs"))
     legend(figure, handles, columns=7)

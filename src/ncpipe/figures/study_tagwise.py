@@ -59,9 +59,16 @@ def study_tagwise(study: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         axis.plot(here["delta_1"], here["delta_2"], ls="", marker=".", ms=1.6, color="#555555", clip_on=False)
         exact = here[here["residual"] < _EXACT]
         axis.plot(
-            exact["delta_1"], exact["delta_2"], ls="", marker="o", ms=9, mfc="none", mec=ALARM, mew=1.4,
+            exact["delta_1"],
+            exact["delta_2"],
+            ls="",
+            marker="o",
+            ms=9,
+            mfc="none",
+            mec=ALARM,
+            mew=1.4,
             clip_on=False,
-        )  # fmt: skip
+        )
         axis.set_xlabel("anisotropy δ of multiplicity one")
         axis.set_ylabel("anisotropy δ of multiplicity two")
         axis.set_title(f"pairs on a {'perfect ' * (graph == 'matching')}{graph}{' graph' * (graph != 'matching')}")

@@ -26,9 +26,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HYPOTHESES = {
-    "free": "free", "shared": "shared", "fitted": "fitted γ", "uniform": "uniform (γ = 0)",
-    "proportional": "proportional (γ = 1)", "inverse": "inverse (γ = −1)", "permuted": "permuted counts",
-}  # fmt: skip
+    "free": "free",
+    "shared": "shared",
+    "fitted": "fitted γ",
+    "uniform": "uniform (γ = 0)",
+    "proportional": "proportional (γ = 1)",
+    "inverse": "inverse (γ = −1)",
+    "permuted": "permuted counts",
+}
 
 _FLOOR = 1e-4  # residuals below it are rounding, not fit: drawn on the lower edge, as the caption says
 

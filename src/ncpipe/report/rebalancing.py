@@ -38,9 +38,23 @@ STATISTICS = (
     Statistic("error", "test", "test error", better=-1),
 )
 COLUMNS = (
-    "dataset", "network", "setting", "natural", "metric", "split", "before", "after", "change", "low", "high", "seeds",
-    "says", "reason", "optimum_before", "optimum_after",
-)  # fmt: skip
+    "dataset",
+    "network",
+    "setting",
+    "natural",
+    "metric",
+    "split",
+    "before",
+    "after",
+    "change",
+    "low",
+    "high",
+    "seeds",
+    "says",
+    "reason",
+    "optimum_before",
+    "optimum_after",
+)
 
 
 def natural_twin(setting: Setting, settings: Iterable[Setting]) -> Setting | None:
@@ -86,18 +100,20 @@ def compare(
                     key: _at_optimum(optimum, dataset, s.name, networks[network], statistic.metric)
                     for key, s in (("optimum_before", twin), ("optimum_after", setting))
                 }
-                records.append({
-                    "dataset": dataset,
-                    "network": network,
-                    "setting": setting.name,
-                    "natural": twin.name,
-                    "metric": statistic.metric,
-                    "split": statistic.split,
-                    "before": _mean(before[seeds]),
-                    "after": _mean(after[seeds]),
-                    **_judge((after[seeds] - before[seeds]).to_numpy(), statistic.better),
-                    **at_optimum,
-                })  # fmt: skip
+                records.append(
+                    {
+                        "dataset": dataset,
+                        "network": network,
+                        "setting": setting.name,
+                        "natural": twin.name,
+                        "metric": statistic.metric,
+                        "split": statistic.split,
+                        "before": _mean(before[seeds]),
+                        "after": _mean(after[seeds]),
+                        **_judge((after[seeds] - before[seeds]).to_numpy(), statistic.better),
+                        **at_optimum,
+                    }
+                )
     return pd.DataFrame(records, columns=list(COLUMNS))
 
 
@@ -135,9 +151,12 @@ def _at_optimum(
     """The metric at the certified optimum that fits the network's features; None where it has none."""
     reference = "convex" if ARCHITECTURES[network["architecture"]].signed else "relu"
     wanted = {
-        "dataset": dataset, "setting": setting, "objective": network["objective"], "reference": reference,
+        "dataset": dataset,
+        "setting": setting,
+        "objective": network["objective"],
+        "reference": reference,
         "metric": metric,
-    }  # fmt: skip
+    }
     rows = optimum.loc[np.logical_and.reduce([optimum[column] == value for column, value in wanted.items()])]
     return number(rows["value"].iloc[0]) if len(rows) else None
 
@@ -149,19 +168,21 @@ def weakest_contrasts(
     records = []
     for dataset, name, sampling in weights:
         setting, twin = settings[name], natural_twin(settings[name], settings.values())
-        records.append({
-            "dataset": dataset,
-            "setting": name,
-            "label": setting.label,
-            "natural": None if twin is None else twin.name,
-            "natural_label": None if twin is None else twin.label,
-            "method": sampling.method,
-            "target": sampling.target,
-            "cap": sampling.cap,
-            "kappa": {**sampling.kappa, "sampled": sampling.kappa[sampling.method]},
-            "upper_bound": sampling.upper_bound,
-            "factors": [float(sampling.factors.min()), float(sampling.factors.max())],
-        })  # fmt: skip
+        records.append(
+            {
+                "dataset": dataset,
+                "setting": name,
+                "label": setting.label,
+                "natural": None if twin is None else twin.name,
+                "natural_label": None if twin is None else twin.label,
+                "method": sampling.method,
+                "target": sampling.target,
+                "cap": sampling.cap,
+                "kappa": {**sampling.kappa, "sampled": sampling.kappa[sampling.method]},
+                "upper_bound": sampling.upper_bound,
+                "factors": [float(sampling.factors.min()), float(sampling.factors.max())],
+            }
+        )
     return records
 
 

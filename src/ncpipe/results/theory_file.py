@@ -211,11 +211,6 @@ def read_theories(paths: Iterable[Path]) -> dict[TheoryKey, Theory]:
     return {theory_names(path): read_theory(path) for path in map(Path, paths)}
 
 
-def read_theory_files(paths: Iterable[Path]) -> dict[TheoryKey, dict[str, Any]]:
-    """Read theory files' content; goes as soon as figures and claims read `read_theories`."""
-    return {theory_names(path): read_json(path) for path in map(Path, paths)}
-
-
 def _theory(content: Mapping[str, Any]) -> Theory:
     entry = content["distribution"]
     distribution = natural = LabelDistribution.from_json(entry)

@@ -28,10 +28,16 @@ def decide(tables: Tables, where: Where) -> Verdict:
         code = 0 if missing else int(low > GROWTH) - int(high < GROWTH)
         evidence.append(
             Evidence(
-                subject, statistic, number(value), number(low), number(high), verdict=outcome_of(code),
-                slack=number(low - GROWTH), reason=missing,
+                subject,
+                statistic,
+                number(value),
+                number(low),
+                number(high),
+                verdict=outcome_of(code),
+                slack=number(low - GROWTH),
+                reason=missing,
             )
-        )  # fmt: skip
+        )
     evidence += lies_above(cells, above=GROWTH, below=GROWTH)
     return CLAIM.verdict(where, evidence, [FILES["synthesis"]])
 

@@ -48,9 +48,16 @@ def _correlation(family: str, statistic: str, pairs: pd.DataFrame, *, decides: b
         reason = f"{len(x)} members; at least 4 are needed"
     code = int(low > STRONG) - int(strict < WEAK)
     return Evidence(
-        f"family {family}", statistic, number(rho), number(low), number(high), verdict=outcome_of(code),
-        slack=number(low - STRONG), decides=decides, reason=reason,
-    )  # fmt: skip
+        f"family {family}",
+        statistic,
+        number(rho),
+        number(low),
+        number(high),
+        verdict=outcome_of(code),
+        slack=number(low - STRONG),
+        decides=decides,
+        reason=reason,
+    )
 
 
 CLAIM = Claim(

@@ -24,9 +24,12 @@ def decide(tables: Tables, where: Where) -> Verdict:
             subject = f"{key[0]}, {tables.label(key[1])}, {key[2]}"
             evidence += _bound_at_optimum(subject, theory)
         return CLAIM.verdict(where, evidence, map(theory_path, tables.theory))
-    return CLAIM.verdict(where, _bound_in_networks(tables), [FILES["metrics"], *map(theory_path, tables.theory)],
+    return CLAIM.verdict(
+        where,
+        _bound_in_networks(tables),
+        [FILES["metrics"], *map(theory_path, tables.theory)],
         missing="no network was trained",
-    )  # fmt: skip
+    )
 
 
 def _bound_at_optimum(subject: str, theory: Theory) -> list[Evidence]:
@@ -47,18 +50,24 @@ def _bound_at_optimum(subject: str, theory: Theory) -> list[Evidence]:
         if right <= 0:
             evidence.append(
                 Evidence(
-                    f"{subject}, {where}", "spectral law (20), right / left", None, decides=False,
+                    f"{subject}, {where}",
+                    "spectral law (20), right / left",
+                    None,
+                    decides=False,
                     reason="vacuous: the right side is not positive",
                 )
-            )  # fmt: skip
+            )
             continue
         slack = 1 - right / left if left > 0 else -np.inf
         evidence.append(
             exactly(
-                f"{subject}, {where}", "spectral law (20), right / left", right / left if left > 0 else None,
-                right <= left + ROUNDING, slack,
+                f"{subject}, {where}",
+                "spectral law (20), right / left",
+                right / left if left > 0 else None,
+                right <= left + ROUNDING,
+                slack,
             )
-        )  # fmt: skip
+        )
     return evidence
 
 
