@@ -5,6 +5,7 @@ What they copy is there and is enough to plan the whole pipeline; what they inst
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -14,6 +15,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
+from pipeline import OVERLAY
 
 REPOSITORY = Path(__file__).parents[1]
 HOME = "/opt/ncpipe"
@@ -33,6 +36,39 @@ def copied(recipe: Path) -> dict[str, str]:
         # A folder given alone is copied as its target, everything else into it.
         targets |= {s: target + s if target.endswith("/") else target for s in sources}
     return targets
+
+
+# What a user id without an entry sees, in Snakemake and in every program that it starts.
+NO_ENTRY = """
+import pwd
+def missing(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+pwd.getpwuid = missing
+"""
+
+
+def test_a_user_whom_the_machine_does_not_know_plans_and_runs(tmp_path: Path) -> None:
+    """As with ``docker run --user``: no entry in /etc/passwd, neither USER nor LOGNAME set, HOME only."""
+    for name in ("shim", "home", "work"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "shim/sitecustomize.py").write_text(NO_ENTRY, encoding="utf-8")
+    overlay = {**OVERLAY, "results": "out", "studies": None}
+    (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home")}
+    environment |= {"PYTHONPATH": f"{tmp_path / 'shim'}:{REPOSITORY / 'src'}"}
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "1", "data"]
+    for options in (["--dry-run"], []):
+        done = subprocess.run(
+            [*command, "--configfile", str(tmp_path / "overlay.yaml"), *options],
+            cwd=tmp_path / "work",
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {".snakemake", "out"}
 
 
 def installation(text: str) -> list[str]:

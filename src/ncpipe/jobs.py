@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
+import getpass
 import io
 import logging
+import os
 import sys
 from collections.abc import Iterator
 
@@ -31,6 +33,14 @@ class _Log(logging.FileHandler):
         """Close without the lines that could not be written."""
         with contextlib.suppress(OSError):
             super().close()
+
+
+def name_user() -> None:
+    """Name a user whom this machine does not know, as in a container with ``--user``: Snakemake asks for a name."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid())
 
 
 def spell_what_cannot_be_shown() -> None:

@@ -12,9 +12,11 @@ from ncpipe.experiment import base_sets, disk, plan, reading
 from ncpipe.experiment.architectures import ARCHITECTURES
 from ncpipe.experiment.code import reachable_modules
 from ncpipe.figures import catalogue
+from ncpipe.jobs import name_user
 from ncpipe.results import layout
 from ncpipe.train import TRAIN_VERSION
 
+name_user()
 CHECKOUT = Path(workflow.basedir)
 
 try:
