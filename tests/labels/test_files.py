@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
 import tempfile
@@ -20,7 +22,8 @@ from sklearn.datasets import dump_svmlight_file
 
 from ncpipe.errors import InputError, NcpipeError
 from ncpipe.labels.distribution import LabelDistribution
-from ncpipe.labels.files import read_labels, write_labels
+from ncpipe.labels.files import class_names_line, read_labels, write_labels
+from ncpipe.labels.files import rows as rows_module
 from ncpipe.stores.zarr import Array, EpochArray, EpochWriter, write_store
 
 NAMES = ("plain", "two words", "it's", 'say "x"', "a, b", "back\\slash", "{brace}", "100 %")
@@ -292,7 +295,7 @@ def test_labels_of_an_arff_file_can_be_named_by_an_xml_elsewhere(tmp_path):
 )
 def test_svmlight_classes_count_from_zero_or_one(first, expected, tmp_path):
     path = tmp_path / "a.svmlight"
-    path.write_text("# made by hand\n1,3 1:0.5 # comment\n\n2\n2 qid:1 7:1\n1:4\n")
+    path.write_text("# made by hand\n1,3 1:0.5 # comment\n2\n2 qid:1 7:1\n1:4\n")
     distribution = read_labels(path, first_class=first)
     assert distribution.class_names == expected
     named = {tuple(distribution.class_names[k] for k in s): n for s, n in distribution.as_counts().items()}
@@ -310,6 +313,105 @@ def test_a_number_of_classes_beyond_the_largest_that_occurs(tmp_path):
     path = tmp_path / "a.svm"
     path.write_text("0,1 1:1\n1 1:1\n")
     assert read_labels(path, classes=4).class_names == ("0", "1", "2", "3")
+
+
+@pytest.mark.parametrize(
+    ("text", "counts", "unlabelled"),
+    [
+        ("0\n1\n\n0,1\n", {(0,): 1, (1,): 1, (0, 1): 1}, 1),
+        ("# a comment is no sample\n0\n\n# nor here\n1\n0,1\n\n\n", {(0,): 1, (1,): 1, (0, 1): 1}, 1),
+        ("5 9 2\n0\n1\n\n0,1\n\n", {(0,): 1, (1,): 1, (0, 1): 1}, 2),
+        ("4 9 2\n0\n1\n 3:1\n0,1\n\n", {(0,): 1, (1,): 1, (0, 1): 1}, 1),
+    ],
+)
+def test_an_empty_line_is_a_sample_without_labels_unless_nothing_follows(text, counts, unlabelled, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text(text)
+    distribution = read_labels(path)
+    assert distribution.as_counts() == counts
+    assert distribution.unlabelled == unlabelled
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("0,1\n0,1\n1,0\n1,1\n0,1\n", ("0", "1")),
+        ("1,2\n0,1\n1,0\n1,1\n0,1\n", ("1", "2")),
+        ('"0","1"\n0,1\n1,0\n1,1\n0,1\n', ("0", "1")),
+        ("\ufeffa;b\r\nFalse;True\r\nTrue;False\r\nTRUE;true\r\nfalse;True\r\n\r\n", ("a", "b")),
+        ("a\tb\n0\t1\n1\t0\n1\t1\n0\t1\n  \n", ("a", "b")),
+    ],
+)
+def test_headers_by_one_rule(text, names, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode())
+    distribution = read_labels(path)
+    assert distribution.as_counts() == {(0,): 1, (1,): 2, (0, 1): 1}
+    assert distribution.class_names == names == class_names_line(path)
+
+
+def test_the_option_header_decides_against_the_rule(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("0,1\n1,0\n1,1\n")
+    assert read_labels(path, header=False).as_counts() == {(0,): 1, (1,): 1, (0, 1): 1}
+    assert class_names_line(path, header=False) is None
+    path.write_text("2019,2020\n1,0\n1,1\n")
+    assert read_labels(path, header=True).class_names == ("2019", "2020")
+    path.write_text("0,0\n1,0\n0,1\n")  # two columns alike do not count upwards: a sample
+    assert class_names_line(path) is None
+    assert read_labels(path).unlabelled == 1
+
+
+def test_a_table_of_tabs_may_have_commas_in_its_names_and_minus_one_for_absent(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("sea, sky\tsand\n1\t-1\n-1\t1\n1\t1\n")
+    distribution = read_labels(path, present=1)
+    assert distribution.class_names == ("sea, sky", "sand")
+    assert distribution.as_counts() == {(0,): 1, (1,): 1, (0, 1): 1}
+
+
+@pytest.mark.parametrize("compress", [(".gz", gzip.compress), (".bz2", bz2.compress)], ids=["gz", "bz2"])
+@pytest.mark.parametrize("suffix", [".csv", ".npy", ".arff", ".svm", ".json"])
+def test_compressed_files_are_what_they_hold(suffix, compress, tmp_path):
+    plain, packed = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}{compress[0]}"
+    plain.write_bytes(VALID[suffix])
+    packed.write_bytes(compress[1](VALID[suffix]))
+    assert read_labels(packed).to_json() == read_labels(plain).to_json()
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "bsr", "coo", "dia"])
+@pytest.mark.parametrize("family", ["array", "matrix"])
+def test_every_sparse_matrix_that_scipy_saves(kind, family, tmp_path):
+    rng = np.random.default_rng(3)
+    matrix = rng.random((12, 6)) < 0.4
+    sparse.save_npz(tmp_path / "a.npz", getattr(sparse, f"{kind}_{family}")(matrix.astype(float)))
+    check(read_labels(tmp_path / "a.npz"), matrix, None)
+
+
+def test_small_compressed_files_do_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows_module, "MOST_ENTRIES", 50)
+    path = tmp_path / "a.svm.gz"
+    path.write_bytes(gzip.compress(b"0,1\n" * 40))
+    with pytest.raises(InputError, match="more than 50 samples and labels"):
+        read_labels(path)
+
+
+def test_escapes_in_names_without_quotes(tmp_path):
+    path = tmp_path / "a.arff"
+    path.write_text("@relation 'k: -C 2'\n@attribute a\\_b {0,1}\n@attribute m\\'u {0,1}\n@data\n1,0\n0,1\n")
+    assert read_labels(path).class_names == ("a_b", "m'u")
+    path.write_text("@relation k\n@attribute m\\'u {0,1}\n@attribute a\\b{0,1}\n@data\n1,0\n0,1\n")
+    for name in ("m\\'u", "m'u"):  # as either tool writes it into the label list
+        (tmp_path / "a.xml").write_text(f'<labels><label name="{name}"/><label name="a\\b"/></labels>')
+        assert read_labels(path).class_names == ("m'u", "a\\b")
+
+
+def test_shares_are_counts_that_sum_to_1(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"classes": 3, "label_sets": [[0],[1,2]], "counts": [0.6, 0.4]}')
+    distribution = read_labels(path)
+    assert distribution.weights.tolist() == pytest.approx([0.6, 0.4])
+    assert distribution.samples == 1
 
 
 def test_counts_need_not_be_whole_in_json(tmp_path):
@@ -388,9 +490,9 @@ def test_one_entry_says_present_and_all_others_absent(tmp_path, order):
     np.save(tmp_path / "labels.npy", np.asarray(entries, order=order))
     with pytest.raises(InputError, match=r"found nan at row 3, column 1 \(from 0\); allowed are numbers"):
         read_labels(tmp_path / "labels.npy", present=1)
-    (tmp_path / "labels.csv").write_text("1,0\n")
-    with pytest.raises(InputError, match=r"present: found 1 for .*; allowed for \.npz, \.npy only"):
-        read_labels(tmp_path / "labels.csv", present=1)
+    (tmp_path / "labels.svm").write_text("1,0\n")
+    with pytest.raises(InputError, match=r"present: found 1 for .*; allowed for \.npz, \.npy, \.csv, \.tsv only"):
+        read_labels(tmp_path / "labels.svm", present=1)
 
 
 # --- bad input: one line with the file, and the line or key ---------------------------------------------------------
@@ -425,7 +527,25 @@ BAD = {
     "text matrix": ("a.npz", zipped(Y=np.array([["a", "b"]])), "found elements of type <U1; allowed are numbers"),
     "complex matrix": ("a.npz", zipped(Y=np.ones((2, 2), complex)), "found elements of type complex128"),
     "pickled matrix": ("a.npz", zipped(Y=np.array([[None, 1]])), "key 'Y': found elements of type object"),
-    "pickled names": ("a.npz", zipped(Y=MATRIX, label_names=np.array(["a", None])), "key 'label_names'"),
+    "pickled names": (
+        "a.npz", zipped(Y=MATRIX, label_names=np.array(["a", None])),
+        r"key 'label_names': found elements of type object; allowed is a list of names as text",
+    ),
+    "minus one in csv": ("a.csv", b"a,b\n1,-1\n", "found '-1'; allowed are 0 and 1, .*the option present says"),
+    "minus one": ("a.npy", saved(np.array([[1, -1], [0, 1]])), "found -1 .*the option present says"),
+    "years as names": ("a.csv", b"2019,2020\n1,0\n", "line 1: column '1': found '2019'.*names that are numbers"),
+    "a torn gz": ("a.csv.gz", gzip.compress(b"a,b\n1,0\n" * 99)[:-20], "damaged"),
+    "no gz": ("a.csv.gz", b"a,b\n1,0\n", "damaged"),
+    "no bz2": ("a.svm.bz2", b"0\n1\n", "damaged"),
+    "a compressed npz": ("a.npz.gz", gzip.compress(zipped(Y=MATRIX)), r"found suffix '\.npz\.gz'"),
+    "a gz of npy cut short": ("a.npy.gz", gzip.compress(saved(MATRIX)[:-9]), "damaged, it ends too early"),
+    "a long line": ("a.csv.bz2", bz2.compress(b"1" * (1 << 27)), "found a line of more than"),
+    "rows without end": ("a.npy.gz", gzip.compress(declared("(1000000000000, 10)")), "shape .* declared"),
+    "sparse rows without end": (
+        "a.npz",
+        zipped(format=np.array(b"coo"), shape=[1 << 40, 2], data=np.ones(2), row=[0, 1], col=[0, 1]),
+        "more than 100,000,000 samples and labels",
+    ),
     "names that do not fit": ("a.npz", zipped(Y=MATRIX, label_names=np.array(["a"])), "found 1 for 3 classes"),
     "numeric names": ("a.npz", zipped(Y=MATRIX, label_names=np.arange(3)), "allowed is a list of names"),
     "no key": ("a.npz", zipped(labels=MATRIX), "no key 'Y', the label matrix; found are 'labels'"),
@@ -450,8 +570,8 @@ BAD = {
     ),
     "another sparse format": (
         "a.npz",
-        zipped(format=np.array(b"csc"), shape=[2, 2], data=np.ones(2), indices=[0, 1], indptr=[0, 1, 2]),
-        "key 'format': found b'csc'; allowed is csr",
+        zipped(format=np.array(b"lil"), shape=[2, 2], data=np.ones(2), indices=[0, 1], indptr=[0, 1, 2]),
+        "key 'format': found 'lil'; allowed are csr, csc",
     ),
     "ragged csv": ("a.csv", b"a,b\n1,0\n1,0,1\n", "line 3: found 3 values; allowed are 2, as many as in line 1"),
     "a word in csv": ("a.csv", b"a,b\n1,0\nyes,1\n", "line 3: column 'a': found 'yes'; allowed are 0 and 1"),
@@ -562,7 +682,7 @@ def test_a_damaged_store_is_said(tmp_path):
     chunk.write_bytes(b"\0" * chunk.stat().st_size)
     with pytest.raises(NcpipeError, match="label_set_train"):
         read_labels(folder)
-    with pytest.raises(InputError, match="split: found 'both'; allowed are train, test"):
+    with pytest.raises(InputError, match="split: found 'both'; allowed: train, test"):
         read_labels(folder, split="both")
 
 
