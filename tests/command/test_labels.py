@@ -434,3 +434,16 @@ def test_a_theory_file_is_read_like_any_label_file(tmp_path, capsys):
     path = tmp_path / "pal.json"
     path.write_text(json.dumps({"distribution": content}))
     assert run_json(capsys, "spectrum", path)["samples"] == 6
+
+
+def test_a_table_says_what_it_took_for_the_header(tmp_path, capsys):
+    path = tmp_path / "a.csv"
+    path.write_text("0,1\n0,1\n1,0\n1,1\n")
+    assert main(["spectrum", str(path)]) == 0
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert "3 samples of 2 classes" in first
+    assert second == "the first line names the classes: 0, 1"
+    assert main(["spectrum", str(path), "--header", "no"]) == 0
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert "4 samples of 2 classes" in first
+    assert second == ""

@@ -126,14 +126,17 @@ def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="labels: .npz .npy .csv .arff .svm .json or a folder")
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="labels: .npz .npy .csv .tsv .arff .svm .json or a folder"
+    )
     add = parser.add_argument_group("reading FILE").add_argument
     add("--key", help="of .npz: the label matrix (default: Y)")
+    add("--header", choices=("yes", "no"), help="of .csv, .tsv: whether the first line is names (default: by a rule)")
     add(
         "--present",
         type=number(above=0),
         metavar="X",
-        help="of .npz, .npy: the entry of a label that is there, all others are absent",
+        help="of .npz, .npy, .csv, .tsv: the entry of a label that is there, all others are absent",
     )
     add("--labels", type=_attributes, metavar="N|XML", help="of .arff: first N (last -N) attributes, or a label list")
     add("--first-class", type=whole(), metavar="0|1", help="of svmlight: number of the first class")
@@ -172,7 +175,7 @@ def _spectrum(options: argparse.Namespace) -> int:
     if options.json:
         print_json(payload)
     else:
-        print(f"{_title(options.file, distribution)}\n\n{_spectrum_table(distribution, spectra, options.target)}")
+        print(f"{_title(options, distribution)}\n\n{_spectrum_table(distribution, spectra, options.target)}")
     if options.out is not None:
         values: dict[str, Any] = {"class_names": list(distribution.class_names)}
         values |= {f"eigenvalues_{name}": spectrum.eigenvalues for name, (spectrum, _) in spectra.items()}
@@ -297,7 +300,7 @@ def _optimum(options: argparse.Namespace) -> int:
     if options.json:
         print_json(payload)
     else:
-        print(_title(options.file, distribution))
+        print(_title(options, distribution))
         print(f"{_describe(objective)}{', features h >= 0' if options.relu else ''}\n")
         print(f"{_optimum_table(payload, distribution, objective, rtol)}\n")
         print(_margin_table(margins, optimum.probabilities, distribution, objective))
@@ -454,7 +457,7 @@ def _rebalance(options: argparse.Namespace) -> int:
     if options.json:
         print_json(payload)
     else:
-        print(f"{_title(options.file, distribution)}\n\n{_schemes_table(payload)}\n")
+        print(f"{_title(options, distribution)}\n\n{_schemes_table(payload)}\n")
         print(f"no weights within a factor of {options.rho:g} reach more than κ_pool = {rebalancing.upper_bound:.4g}\n")
         print(_factors_table(factors, distribution))
     if options.out is not None:
@@ -504,7 +507,7 @@ def _design(options: argparse.Namespace) -> int:
     if options.json:
         print_json(_spectrum_payload(distribution, spectra))
     else:
-        print(f"{_title(options.file, distribution)}\n\n{_spectrum_table(distribution, spectra, 'normalised')}")
+        print(f"{_title(options, distribution)}\n\n{_spectrum_table(distribution, spectra, 'normalised')}")
     return 0
 
 
@@ -572,12 +575,18 @@ def _read(options: argparse.Namespace) -> LabelDistribution:
         return read_labels(
             options.file,
             key=options.key,
+            header=_has_header(options),
             present=options.present,
             labels=options.labels,
             first_class=options.first_class,
             classes=options.classes,
             split=options.split,
         )
+
+
+def _has_header(options: argparse.Namespace) -> bool | None:
+    answer = getattr(options, "header", None)  # `design` reads no file
+    return None if answer is None else answer == "yes"
 
 
 def _read_small(options: argparse.Namespace) -> LabelDistribution:
@@ -592,10 +601,16 @@ def _read_small(options: argparse.Namespace) -> LabelDistribution:
     return distribution
 
 
-def _title(path: Path, distribution: LabelDistribution) -> str:
+def _title(options: argparse.Namespace, distribution: LabelDistribution) -> str:
+    """What was read, in a line, and for a table as text what was taken for its header, in another."""
+    from ncpipe.labels.files import class_names_line
+
     mean = float(distribution.weights @ distribution.multiplicity)
     left_out = f"; {distribution.unlabelled:,} without a label, left out" if distribution.unlabelled else ""
+    names = class_names_line(options.file, header=_has_header(options))
+    more = ", …" if names is not None and len(names) > _SETS_SHOWN else ""
+    header = "" if names is None else f"\nthe first line names the classes: {', '.join(names[:_SETS_SHOWN])}{more}"
     return (
-        f"{path}: {format_count(distribution.samples)} samples of {distribution.classes:,} classes in "
-        f"{len(distribution.counts):,} label sets, mean multiplicity {mean:.3f}{left_out}"
+        f"{options.file}: {format_count(distribution.samples)} samples of {distribution.classes:,} classes in "
+        f"{len(distribution.counts):,} label sets, mean multiplicity {mean:.3f}{left_out}{header}"
     )
