@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -252,3 +254,22 @@ def write_manifest(root: Path, dataset: str, setting: str, network: str, seed: i
 def results(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Synthetic results of two data sets, five settings and three networks, written once."""
     return write_results(tmp_path_factory.mktemp("synthetic") / "results")
+
+
+@pytest.fixture
+def log() -> logging.Logger:
+    return logging.getLogger("test")
+
+
+@pytest.fixture
+def tiny_spec() -> dict[str, Any]:
+    return {
+        "dataset": "tiny",
+        "base": "digits",
+        "folder": None,
+        "style": "mnist",
+        "placement": "reference",
+        "train_counts": [5, 3],
+        "test_counts": [2, 1],
+        "seed": 0,
+    }

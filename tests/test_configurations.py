@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 
 import pytest
+from configurations import CASES, Configuration, configurations, make_results
 from hypothesis import given, settings
-from tests.support.configurations import CASES, Configuration, configurations, make_results
 
 from ncpipe.collapse.tables import metric_rows, open_metrics
 from ncpipe.geometry.record import QUANTITIES

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.support.configurations import CASES, make_results
+from configurations import CASES, make_results
 
 from ncpipe.command.main import main
 from ncpipe.results.layout import Layout

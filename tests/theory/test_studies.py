@@ -13,6 +13,7 @@ from ncpipe.experiment import plan
 from ncpipe.labels.design import REFERENCE, Scale
 from ncpipe.labels.spectrum import multiplicity_spectrum
 from ncpipe.objective.settings import Objective
+from ncpipe.optimum.optimum import solve
 from ncpipe.results.tables import (
     CRITICAL_STUDY,
     PHASE_STUDY,
@@ -22,19 +23,22 @@ from ncpipe.results.tables import (
     TAGWISE_STUDY,
     read_table,
 )
-from ncpipe.theory import studies
 from ncpipe.theory.studies import (
     STUDIES,
     critical_study,
+    designs,
+    phase,
     phase_study,
-    profile_distribution,
+    ratios,
     ratios_study,
+    spectrum,
     spectrum_study,
-    step_with_graph,
+    synthetic,
     synthetic_study,
     tagwise_study,
     write_study,
 )
+from ncpipe.theory.studies.designs import profile_distribution, step_with_graph
 
 ENTRY = {"target": "normalised", "lambda_w": 5e-4, "lambda_h": 0.256, "lambda_b": 5e-4, "bias": True}
 PAL = Objective.from_config(ENTRY)
@@ -86,8 +90,12 @@ def test_another_seed_is_another_table(name, tmp_path):
 
 def test_what_is_read_off_an_uncertified_optimum_is_left_empty(monkeypatch, tmp_path):
     """The row stays, and says what gap was reached."""
-    solve = studies.solve
-    monkeypatch.setattr(studies, "solve", lambda *a, **k: replace(solve(*a, **k), certified=False, relative_gap=0.3))
+
+    def uncertified(*args, **options):
+        return replace(solve(*args, **options), certified=False, relative_gap=0.3)
+
+    for module in (designs, phase, ratios, spectrum, synthetic):
+        monkeypatch.setattr(module, "solve", uncertified)
     for name, empty in {
         "phase": ["rank", "minority_collapsed"],
         "critical": ["lambda_low", "lambda_high", "rank_above"],
@@ -98,9 +106,9 @@ def test_what_is_read_off_an_uncertified_optimum_is_left_empty(monkeypatch, tmp_
         assert table[empty].isna().all(axis=None)
         assert (table["relative_gap"] == 0.3).all()
         assert not table["certified"].any()
-    ratios = write_study("ratios", settings("ratios"), tmp_path / "ratios")
-    assert ratios.loc[(ratios["reference"] == "convex"), "value"].isna().all()
-    fitted = ratios.set_index("quantity").loc["gamma"]
+    table = write_study("ratios", settings("ratios"), tmp_path / "ratios")
+    assert table.loc[(table["reference"] == "convex"), "value"].isna().all()
+    fitted = table.set_index("quantity").loc["gamma"]
     assert fitted["value"].isna().all()
     assert not fitted["certified"].any()
 
