@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
 
 class NcpipeError(Exception):
-    """Base of all errors whose message tells the user what was found, where, and what is allowed."""
+    """Base of all errors whose message tells the user what was found, where, and what is allowed.
+
+    Examples
+    --------
+    >>> try:
+    ...     nc2_w("no matrix")
+    ... except NcpipeError as error:
+    ...     print(error)
+    weight: found dtype <U9; allowed: numbers
+    """
 
 
 class ConfigError(NcpipeError, ValueError):
@@ -34,11 +43,29 @@ class ConfigError(NcpipeError, ValueError):
 
 
 class InputError(NcpipeError, ValueError):
-    """A file or value given by the user cannot be what it should be."""
+    """A file or value given by the user cannot be what it should be.
+
+    Examples
+    --------
+    >>> try:
+    ...     Objective("normalized", 0.1, 0.1)
+    ... except InputError as error:
+    ...     print(error)
+    target: found 'normalized'; did you mean 'normalised'? allowed: normalised, raw
+    """
 
 
 class StoreError(NcpipeError, RuntimeError):
-    """A store is missing, unfinished, damaged, or of an unknown format version."""
+    """A store is missing, unfinished, damaged, or of an unknown format version.
+
+    Examples
+    --------
+    >>> try:
+    ...     Store("nowhere.zarr")
+    ... except StoreError as error:
+    ...     print(str(error)[:12])
+    nowhere.zarr
+    """
 
 
 class LockedError(StoreError):

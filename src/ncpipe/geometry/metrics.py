@@ -41,7 +41,18 @@ _CLASSIFIER = ("class", "feature")
 
 
 class UndefinedMetric(ValueError):  # noqa: N818 - a metric without a value is an answer, not a fault
-    """A metric has no value for these inputs; the message is the reason that goes beside the missing value."""
+    """A metric has no value for these inputs; the message is the reason that goes beside the missing value.
+
+    Examples
+    --------
+    >>> labels, label_set = as_distribution([[0], [0, 1]])
+    >>> condensed = condense([[1.0, 0.0], [1.0, 1.0]], label_set, labels)
+    >>> try:
+    ...     nc1(condensed, "definition")
+    ... except UndefinedMetric as reason:
+    ...     print(reason)
+    no sample of multiplicity one in the classes 1
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +119,14 @@ def condense(features: np.ndarray, label_set: np.ndarray, distribution: LabelDis
     ------
     InputError
         If shapes, dtypes or values cannot be, or `label_set` does not have the distribution's counts.
+
+    Examples
+    --------
+    >>> labels, label_set = as_distribution([[0], [0], [1], [1], [0, 1]])
+    >>> features = np.array([[2.0, 0, 0], [1.8, 0, 0.1], [0, 2, 0], [0, 1.8, 0.1], [1, 1.1, 0]])
+    >>> condense(features, label_set, labels).class_means.round(2)
+    array([[1.9 , 0.  , 0.05],
+           [0.  , 1.9 , 0.05]])
     """
     check_instance("distribution", distribution, LabelDistribution)
     features = check_array("features", features, ("sample", "feature"))
@@ -153,6 +172,14 @@ def nc1(condensed: Condensed, variant: Variant) -> float:
     ------
     UndefinedMetric
         If a class has no sample of multiplicity one, or all class means coincide with their centre.
+
+    Examples
+    --------
+    >>> labels, label_set = as_distribution([[0], [0], [1], [1], [0, 1]])
+    >>> features = np.array([[2.0, 0, 0], [1.8, 0, 0.1], [0, 2, 0], [0, 1.8, 0.1], [1, 1.1, 0]])
+    >>> condensed = condense(features, label_set, labels)
+    >>> round(nc1(condensed, "definition"), 4)
+    0.0014
     """
     check_instance("condensed", condensed, Condensed)
     deviations = (condensed.class_means - condensed.centre(variant)) @ condensed.basis  # (K, r)
@@ -203,6 +230,12 @@ def nc2_w(weight: np.ndarray, *, classes: int | None = None) -> float:
         If W is 0.
     InputError
         If it is no finite matrix with K rows.
+
+    Examples
+    --------
+    >>> weight = np.array([[1.0, -0.8, 0], [-0.9, 1, 0]])
+    >>> round(nc2_w(weight), 4)
+    0.0358
     """
     weight = check_array("weight", weight, _CLASSIFIER, sizes=None if classes is None else (classes, None))
     weight = weight.astype(np.float64, copy=False)
@@ -222,6 +255,14 @@ def nc2_h(condensed: Condensed, variant: Variant) -> float:
     ------
     UndefinedMetric
         If a class has no sample of multiplicity one, or all class means are equal.
+
+    Examples
+    --------
+    >>> labels, label_set = as_distribution([[0], [0], [1], [1], [0, 1]])
+    >>> features = np.array([[2.0, 0, 0], [1.8, 0, 0.1], [0, 2, 0], [0, 1.8, 0.1], [1, 1.1, 0]])
+    >>> condensed = condense(features, label_set, labels)
+    >>> round(nc2_h(condensed, "definition"), 4), round(nc2_h(condensed, "li2024"), 4)
+    (0.0, 0.766)
     """
     check_instance("condensed", condensed, Condensed)
     check_choice("variant", variant, VARIANTS)
@@ -240,6 +281,15 @@ def nc3(weight: np.ndarray, condensed: Condensed, variant: Variant) -> float:
         If a class has no sample of multiplicity one, or the classifier does not see the class means.
     InputError
         If W is not finite or does not have one row for each class and one column for each feature.
+
+    Examples
+    --------
+    >>> labels, label_set = as_distribution([[0], [0], [1], [1], [0, 1]])
+    >>> features = np.array([[2.0, 0, 0], [1.8, 0, 0.1], [0, 2, 0], [0, 1.8, 0.1], [1, 1.1, 0]])
+    >>> condensed = condense(features, label_set, labels)
+    >>> weight = np.array([[1.0, -0.8, 0], [-0.9, 1, 0]])
+    >>> round(nc3(weight, condensed, "definition"), 4)
+    0.027
     """
     check_instance("condensed", condensed, Condensed)
     shape = condensed.distribution.classes, condensed.prototypes.shape[1]
@@ -286,6 +336,14 @@ def angle_metric(condensed: Condensed, multiplicity: int) -> float:
     ------
     UndefinedMetric
         As `members_sums`; or if a vector is 0, or there is a single label set.
+
+    Examples
+    --------
+    >>> labels, label_set = as_distribution([[0], [1], [2], [0, 1], [1, 2]])
+    >>> features = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0.1], [0, 1, 0.9]])
+    >>> condensed = condense(features, label_set, labels)
+    >>> round(angle_metric(condensed, 2), 4)
+    0.1156
     """
     prototypes, sums = members_sums(condensed, multiplicity)  # (S_m, d) each
     if len(prototypes) == 1:

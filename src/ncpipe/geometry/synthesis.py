@@ -492,6 +492,16 @@ def fit_synthesis(
     ------
     InputError
         If shapes do not match or values are not finite.
+
+    Examples
+    --------
+    >>> labels = LabelDistribution.from_counts({(0,): 30, (1,): 20, (2,): 10, (0, 1): 6, (1, 2): 6}, classes=3)
+    >>> objective = Objective("normalised", lambda_w=0.005, lambda_h=0.05, lambda_b=0.005)
+    >>> solution = optimum(labels, objective)
+    >>> records = fit_synthesis(solution.prototypes, solution.weight, labels, replicates=50, permutations=5)
+    >>> fitted = next(r for r in records if r["basis"] == "unit" and r["hypothesis"] == "fitted")
+    >>> round(fitted["gamma"], 3), round(fitted["residual"], 3)
+    (-0.276, 0.02)
     """
     prototypes = check_prototypes(prototypes, distribution)
     sizes = distribution.classes, prototypes.shape[1]
@@ -624,6 +634,14 @@ def geometry_bound(prototypes: np.ndarray, distribution: LabelDistribution, mult
     -------
     GeometryBound or None
         None where the multiplicity does not occur or a class never occurs alone.
+
+    Examples
+    --------
+    >>> labels = LabelDistribution.from_counts({(0,): 30, (1,): 20, (2,): 10, (0, 1): 6, (1, 2): 6}, classes=3)
+    >>> objective = Objective("normalised", lambda_w=0.005, lambda_h=0.05, lambda_b=0.005)
+    >>> bound = geometry_bound(optimum(labels, objective).prototypes, labels, 2)
+    >>> bound.sigma >= bound.bound, bound.vacuous
+    (True, False)
     """
     prototypes = check_prototypes(prototypes, distribution)
     check_whole("multiplicity", multiplicity, least=1)

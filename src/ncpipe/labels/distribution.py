@@ -176,6 +176,12 @@ class LabelDistribution:
     class_names : tuple of str, length K
     unlabelled : int
         Samples without a label: counted, never part of the distribution.
+
+    Examples
+    --------
+    >>> labels = LabelDistribution.from_counts({(0,): 3, (1,): 2, (0, 1): 1}, classes=2)
+    >>> labels.samples, labels.multiplicities, labels.class_counts().tolist()
+    (6.0, (1, 2), [4.0, 3.0])
     """
 
     indicator: sparse.csr_array

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from ncpipe.labels.distribution import LabelDistribution, Target, contrast_basis
+from ncpipe.errors import check_choice, check_instance, check_number
+from ncpipe.labels.distribution import TARGETS, LabelDistribution, Target, contrast_basis
 
 Scheme = Literal["class_balanced", "inverse_frequency", "effective_number"]
 Method = Literal["semidefinite", "first_order"]
@@ -56,7 +57,16 @@ def frequency_weights(distribution: LabelDistribution, scheme: Scheme, *, beta: 
         number of samples of Cui et al. (CVPR 2019). n_k counts all samples that carry the class.
     beta : float
         β of the effective number.
+
+    Examples
+    --------
+    >>> labels = LabelDistribution.from_counts({(0,): 30, (1,): 20, (2,): 10, (0, 1): 6, (1, 2): 6}, classes=3)
+    >>> frequency_weights(labels, "class_balanced").round(3)
+    array([0.328, 0.246, 0.246, 0.07 , 0.111])
     """
+    check_instance("distribution", distribution, LabelDistribution)
+    check_choice("scheme", scheme, get_args(Scheme))
+    check_number("beta", beta, above=0)
     counts = distribution.class_counts()
     seen = counts > 0
     number = (1 - beta ** counts[seen]) / (1 - beta) if scheme == "effective_number" else counts[seen]
@@ -88,11 +98,21 @@ def rebalance(
 
     Raises
     ------
-    ValueError
-        If the cap is below 1.
+    InputError
+        If the cap is below 1, or a word is not allowed.
+
+    Examples
+    --------
+    >>> labels = LabelDistribution.from_counts({(0,): 30, (1,): 20, (2,): 10, (0, 1): 6, (1, 2): 6}, classes=3)
+    >>> found = rebalance(labels, "normalised", cap=2)
+    >>> round(found.kappa_before, 3), round(found.kappa, 3)
+    (0.211, 0.292)
     """
-    if cap < 1:
-        raise ValueError(f"cap: found {cap}; allowed are numbers >= 1")
+    check_instance("distribution", distribution, LabelDistribution)
+    check_choice("target", target, TARGETS)
+    check_number("cap", cap, least=1)
+    if method is not None:
+        check_choice("method", method, get_args(Method))
     problem = _Design(distribution, target, cap)
     if method is None:
         small = distribution.classes <= _DENSE_CLASSES and len(distribution.counts) <= _DENSE

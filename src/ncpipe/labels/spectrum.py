@@ -10,8 +10,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, eigsh, lobpcg
 
-from ncpipe.errors import InputError, check_number
-from ncpipe.labels.distribution import LabelDistribution, Target, contrast_basis
+from ncpipe.errors import InputError, check_choice, check_instance, check_number
+from ncpipe.labels.distribution import TARGETS, LabelDistribution, Target, contrast_basis
 
 DENSE_CLASSES = 600  # up to here every eigenvalue is computed; beyond, the two ends, never a dense K x K matrix
 
@@ -124,6 +124,8 @@ def spectrum(distribution: LabelDistribution, target: Target = "normalised") -> 
     >>> spectra.pooled.weakest.round(2)  # the contrast that these labels say least about
     array([-0.18, -0.6 ,  0.78])
     """
+    check_instance("distribution", distribution, LabelDistribution)
+    check_choice("target", target, TARGETS)
     return Spectra(
         {m: multiplicity_spectrum(distribution, m) for m in distribution.multiplicities},
         pooled_spectrum(distribution, target),

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ncpipe.labels.distribution import LabelDistribution, Target
+from ncpipe.errors import InputError, check_choice, check_instance, check_number
+from ncpipe.labels.distribution import TARGETS, LabelDistribution, Target
 from ncpipe.objective.names import (
+    CLASSIFIERS,
     DEFAULT_CLASSIFIER,
     DEFAULT_LOSS,
     LOSS_FACTS,
@@ -39,6 +41,12 @@ class Objective:
         c_k > 0: pick-all-labels with c_k t_k for t_k.
     classifier : {"learned", "etf"}
         Whether W is learned, or fixed to `simplex_etf`; its penalty in (7) is a constant then.
+
+    Examples
+    --------
+    >>> objective = Objective("normalised", lambda_w=5e-4, lambda_h=0.256, lambda_b=5e-4)
+    >>> round(objective.lam, 6), objective.bias_mode
+    (0.011314, 'penalised')
     """
 
     target: Target
@@ -49,6 +57,17 @@ class Objective:
     loss: LossName = DEFAULT_LOSS
     class_weights: tuple[float, ...] | None = None
     classifier: Classifier = DEFAULT_CLASSIFIER
+
+    def __post_init__(self) -> None:
+        check_choice("target", self.target, TARGETS)
+        check_choice("loss", self.loss, tuple(LOSS_FACTS))
+        check_choice("classifier", self.classifier, CLASSIFIERS)
+        check_number("lambda_w", self.lambda_w, above=0)
+        check_number("lambda_h", self.lambda_h, above=0)
+        check_number("lambda_b", self.lambda_b, least=0)
+        check_instance("use_bias", self.use_bias, bool)
+        for weight in self.class_weights or ():
+            check_number("class_weights", weight, above=0)
 
     @property
     def facts(self) -> LossFacts:
@@ -130,6 +149,21 @@ class Objective:
         if self.class_weights is None:
             return distribution.tau(self.target)
         return self.targets(distribution).sum(axis=1)
+
+
+def check_problem(distribution: LabelDistribution, objective: Objective) -> None:
+    """Refuse what is not a label distribution and an objective for its classes.
+
+    Raises
+    ------
+    InputError
+        The message names the argument.
+    """
+    check_instance("distribution", distribution, LabelDistribution)
+    check_instance("objective", objective, Objective)
+    weights = objective.class_weights
+    if weights is not None and len(weights) != distribution.classes:
+        raise InputError(f"class_weights: found {len(weights)}; the distribution has {distribution.classes} classes")
 
 
 def target_rows(multi_hot: np.ndarray, target: Target) -> np.ndarray:

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import entr
 
 from ncpipe.labels.distribution import LabelDistribution, contrast_basis
-from ncpipe.objective.settings import Objective
+from ncpipe.objective.settings import Objective, check_problem
 
 _CUTS = 60
 _ZERO = 1e-12
@@ -97,7 +97,15 @@ def spectral_bound(distribution: LabelDistribution, objective: Objective) -> Spe
     ----------
     distribution : LabelDistribution
     objective : Objective
+
+    Examples
+    --------
+    >>> labels = LabelDistribution.from_counts({(0,): 30, (1,): 20, (2,): 10, (0, 1): 6, (1, 2): 6}, classes=3)
+    >>> objective = Objective("normalised", lambda_w=0.005, lambda_h=0.05, use_bias=False)
+    >>> round(spectral_bound(labels, objective).value, 4), round(optimum(labels, objective).objective, 4)
+    (0.2065, 0.2146)
     """
+    check_problem(distribution, objective)
     if objective.variant:
         return SpectralBound(None, {}, 0, f"{_STATED_FOR} {objective.variant}")
     statistics = _Statistics(distribution, objective)

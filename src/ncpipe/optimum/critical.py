@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ncpipe.errors import check_number
 from ncpipe.labels.distribution import LabelDistribution
-from ncpipe.objective.settings import Objective
+from ncpipe.objective.settings import Objective, check_problem
 from ncpipe.optimum.optimum import solve
 from ncpipe.optimum.thresholds import zero_threshold
 
@@ -51,11 +52,19 @@ def lambda_critical(distribution: LabelDistribution, objective: Objective, *, rt
 
     Raises
     ------
-    ValueError
+    InputError
         If `rtol` is below 1e-6.
+
+    Examples
+    --------
+    >>> labels = LabelDistribution.from_counts({(0,): 30, (1,): 20, (2,): 10, (0, 1): 6, (1, 2): 6}, classes=3)
+    >>> objective = Objective("normalised", lambda_w=0.005, lambda_h=0.05, lambda_b=0.005)
+    >>> critical = lambda_critical(labels, objective, rtol=1e-3)
+    >>> round(critical.low, 3), critical.rank
+    (0.427, 1)
     """
-    if rtol < 1e-6:
-        raise ValueError(f"rtol: found {rtol}; allowed are values >= 1e-6")
+    check_problem(distribution, objective)
+    check_number("rtol", rtol, least=1e-6)
     full = distribution.classes - 1
     top = float(np.sqrt(zero_threshold(distribution, objective).threshold))
 

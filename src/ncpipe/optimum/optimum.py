@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ncpipe.errors import check_number
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.losses import LOSSES, Loss, loss_of, predictions
-from ncpipe.objective.settings import Objective
+from ncpipe.objective.settings import Objective, check_problem
 from ncpipe.objective.terms import collapsed_terms, lower_bound
 from ncpipe.optimum import factored, interior
 from ncpipe.optimum.certificates import Minimum, certify, relative_gap
@@ -65,6 +66,14 @@ class Optimum:
         Of Z D^{1/2} (without the bias), descending, collapsed ones 0.
     dual_point : ndarray, shape (S, K)
         u of (9), which proves `lower_bound`; for features h >= 0 together with the multipliers N of (9a).
+
+    Examples
+    --------
+    >>> labels = LabelDistribution.from_counts({(0,): 30, (1,): 20, (2,): 10, (0, 1): 6, (1, 2): 6}, classes=3)
+    >>> objective = Objective("normalised", lambda_w=0.005, lambda_h=0.05, lambda_b=0.005)
+    >>> solution = optimum(labels, objective)
+    >>> solution.prototypes.shape, solution.rank, solution.relative_gap < 1e-10
+    ((5, 3), 2, True)
     """
 
     objective: float
@@ -134,6 +143,8 @@ def solve(
     ValueError
         If `start` belongs to other label sets.
     """
+    check_problem(distribution, objective)
+    check_number("rtol", rtol, least=0)
     if start is not None and start.logits.shape != (len(distribution.counts), distribution.classes):
         raise ValueError(f"start has logits of shape {start.logits.shape}, not (label sets, classes)")
     if objective.classifier == "etf":

@@ -23,7 +23,7 @@ from scipy.optimize import minimize
 
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.losses import Loss, loss_of
-from ncpipe.objective.settings import Objective
+from ncpipe.objective.settings import Objective, check_problem
 from ncpipe.optimum import copositive
 from ncpipe.optimum.certificates import Certificate, best_bias, dual_value, shrink
 from ncpipe.optimum.optimum import (
@@ -190,7 +190,16 @@ def solve_relu(distribution: LabelDistribution, objective: Objective, *, seed: i
     objective : Objective
     seed : int
         Seeds the starts.
+
+    Examples
+    --------
+    >>> labels = LabelDistribution.from_counts({(0,): 30, (1,): 20, (2,): 10, (0, 1): 6, (1, 2): 6}, classes=3)
+    >>> objective = Objective("normalised", lambda_w=0.005, lambda_h=0.05, lambda_b=0.005)
+    >>> signed, relu = optimum(labels, objective), relu_optimum(labels, objective)
+    >>> round(signed.objective, 4), round(relu.objective, 4), relu.certified
+    (0.2128, 0.234, True)
     """
+    check_problem(distribution, objective)
     if objective.classifier == "etf":
         return solve_fixed_classifier(distribution, objective, rtol=CERTIFIED_GAP, nonnegative=True)
     seen = classes_seen(distribution, objective)

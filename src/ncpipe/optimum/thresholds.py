@@ -12,7 +12,7 @@ import numpy as np
 
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.losses import LOSSES, loss_of
-from ncpipe.objective.settings import Objective
+from ncpipe.objective.settings import Objective, check_problem
 from ncpipe.optimum.certificates import best_bias
 
 _EQUAL = 1e-9  # relative difference below which counts are equal
@@ -56,7 +56,15 @@ def zero_threshold(distribution: LabelDistribution, objective: Objective) -> Zer
 
     It is λ_max of E[(s p_b − t)(s p_b − t)ᵀ] at the optimal bias: for pick-all-labels of C_pool without a bias, and of
     the covariance of t with a free bias and normalised targets.
+
+    Examples
+    --------
+    >>> labels = LabelDistribution.from_counts({(0,): 30, (1,): 20, (2,): 10, (0, 1): 6, (1, 2): 6}, classes=3)
+    >>> objective = Objective("normalised", lambda_w=0.005, lambda_h=0.05, lambda_b=0.005)
+    >>> round(zero_threshold(labels, objective).threshold, 4)
+    0.3595
     """
+    check_problem(distribution, objective)
     targets, tau = objective.targets(distribution), objective.amplitude(distribution)
     kind, weights = LOSSES[objective.loss], distribution.weights
     mean_target, mean_tau = weights @ targets, float(weights @ tau)
@@ -113,7 +121,16 @@ def minority_collapse(distribution: LabelDistribution, objective: Objective) -> 
 
     It applies to label sets of one and two classes with at most two different numbers of samples per class alone, and
     the same number for every pair. Both targets are supported; (11a) as written is the normalised one.
+
+    Examples
+    --------
+    >>> labels = LabelDistribution.from_counts({(0,): 30, (1,): 10, (2,): 10, (0, 1): 3, (0, 2): 3, (1, 2): 3}, 3)
+    >>> objective = Objective("normalised", lambda_w=0.005, lambda_h=0.05, lambda_b=0.005)
+    >>> found = minority_collapse(labels, objective)
+    >>> found.minority, round(found.threshold, 4), found.collapsed
+    (('1', '2'), 0.1822, False)
     """
+    check_problem(distribution, objective)
     alone = distribution.class_counts(1)
     pairs = distribution.counts[distribution.multiplicity == 2]
     low = alone <= alone.min() + _EQUAL * alone.max()

@@ -252,6 +252,14 @@ class Store:
     ------
     StoreError
         If it is missing, not a store, of another format version, or its attributes are damaged.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from ncpipe.stores.zarr import Array, write_store
+    >>> write_store(Path("metrics.zarr"), {"nc1": Array(("epoch",), np.array([0.5, 0.1]), "NC1")}, attributes={})
+    >>> Store("metrics.zarr").static()["nc1"].values
+    array([0.5, 0.1])
     """
 
     def __init__(self, path: Path | str) -> None:

@@ -118,6 +118,13 @@ def read_labels(
         key where there is one.
     StoreError
         If a folder's store is damaged.
+
+    Examples
+    --------
+    >>> labels = LabelDistribution.from_counts({(0,): 3, (0, 1): 1}, classes=2)
+    >>> write_labels("labels.json", labels)
+    >>> read_labels("labels.json").as_counts()
+    {(0,): 3.0, (0, 1): 1.0}
     """
     path = Path(path)
     given = {
@@ -175,14 +182,21 @@ def class_names_line(path: Path, *, header: bool | None = None) -> tuple[str, ..
     return header_of(path, header=header)
 
 
-def write_labels(path: Path, distribution: LabelDistribution) -> None:
+def write_labels(path: Path | str, distribution: LabelDistribution) -> None:
     """Write a distribution so that `read_labels` reads it back: label sets and counts (``.json``) or rows (``.npz``).
 
     Raises
     ------
     InputError
         If the suffix is another one, or rows are asked for and a count is not whole.
+
+    Examples
+    --------
+    >>> write_labels("labels.npz", LabelDistribution.from_counts({(0,): 3, (0, 1): 1}, classes=2))
+    >>> read_labels("labels.npz").as_counts()
+    {(0,): 3.0, (0, 1): 1.0}
     """
+    path = Path(path)
     from ncpipe.stores.files import write_atomically, write_json
 
     if path.suffix == ".json":
