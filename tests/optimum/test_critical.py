@@ -56,5 +56,5 @@ def test_classes_that_always_go_together_never_reach_full_rank():
 
 
 def test_a_tolerance_below_what_can_be_resolved_is_refused():
-    with pytest.raises(ValueError, match="allowed are values >= 1e-6"):
+    with pytest.raises(ValueError, match=r"rtol: found 1e-09; allowed: a finite number >= 1e-06"):
         lambda_critical(step_profile(1, classes=3, single=1, pair=1), NO_BIAS, rtol=1e-9)
