@@ -74,7 +74,7 @@ def test_theory_needs_no_training(fresh: Project) -> None:
         ("src/ncpipe/figures/ncpipe.mplstyle", {**FIGURES, "report_page": 1}),
         ("src/ncpipe/figures/spectrum.py", {**FIGURES, "report_page": 1}),
         ("src/ncpipe/report/templates/page.html.j2", {"report_page": 1}),
-        ("src/ncpipe/report/claims.py", {"report_claims": 1, "report_page": 1}),
+        ("src/ncpipe/report/claims/claim_5.py", {"report_claims": 1, "report_page": 1}),
     ],
 )
 def test_a_changed_style_or_text_redraws_and_computes_nothing(reported, change, name: str, expected: dict) -> None:
