@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +34,7 @@ from ncpipe.train.files import RunFiles, create_store, resume
 from ncpipe.train.keep import Keep
 from ncpipe.train.memory import memory_errors
 from ncpipe.train.saving import Saver
-from ncpipe.train.splits import label_set_weight, load_split, read_factors
+from ncpipe.train.splits import Split, label_set_weight, load_split, read_factors
 from ncpipe.train.stop import Stop
 from ncpipe.train.trainer import Trainer
 
@@ -136,30 +137,37 @@ def train_run(
             return
         try:
             with arithmetic(recipe, chosen), memory_errors(settings):
-                _train(run, settings, factors, state, data, environment, chosen, stop, log)
+                _train(Context(run, settings, factors, environment, chosen, log), data, state, stop)
         except DivergenceError as error:
             run.record_divergence(environment, error)
             raise
 
 
-def _train(
-    run: RunFiles,
-    settings: Mapping[str, Any],
-    factors: Mapping[LabelSet, float] | None,
-    state: tuple[dict[str, Any], dict[str, np.ndarray]] | None,
-    data: Path,
-    environment: dict[str, Any],
-    device: torch.device,
-    stop: Stop,
-    log: logging.Logger,
-) -> None:
+@dataclass(frozen=True)
+class Context:
+    """What a run is, where its files go and where it is made."""
+
+    run: RunFiles
+    settings: Mapping[str, Any]
+    factors: Mapping[LabelSet, float] | None
+    environment: dict[str, Any]
+    device: torch.device
+    log: logging.Logger
+
+
+State = tuple[dict[str, Any], dict[str, np.ndarray]]
+
+
+def _train(context: Context, data: Path, state: State | None, stop: Stop) -> None:
+    """Load the data, build or restore the run, train it to its end and write its manifest."""
+    run, settings, factors, log = context.run, context.settings, context.factors, context.log
+    environment, device = context.environment, context.device
     train, train_data = load_split(data, "train", settings, device, factors)
     trainer = Trainer(settings, train, device)
     test, test_data = (None, None) if trainer.free else load_split(data, "test", settings, device)
     label_set = {"train": train_data.label_set} | ({} if test_data is None else {"test": test_data.label_set})
     weights = None if factors is None else label_set_weight(train_data.label_sets, factors)
     keep = Keep(settings, train_data.label_sets, label_set, weights)
-    checkpoints, epochs, name = settings["checkpoints"], settings["epochs"], Run(**settings["run"]).name
     if trainer.forward is not None:
         environment = environment | {"compile": trainer.forward.kind}
         if trainer.forward.reason:
@@ -177,39 +185,56 @@ def _train(
         losses = arrays["history"].tolist()
         log.info("going on from epoch %d, step %d", trainer.epoch, trainer.step)
 
+    began = time.monotonic()
     with Background(log) if writes_beside(device) else nullcontext() as background:
         saver = Saver(run, trainer, keep, writer, environment, losses, background)
-        if state is None and 0 in checkpoints:
-            saver.checkpoint(checkpoints.index(0), test)
+        if state is None and 0 in settings["checkpoints"]:
+            saver.checkpoint(settings["checkpoints"].index(0), test)
         elif state is None:
             saver.save()
-        log.info("%s on %s, %d thread(s): %d samples, epochs %d to %d", name, device, environment["threads"],
-                 len(train), trainer.epoch, epochs)  # fmt: skip
-        progress = Progress(name, epochs, len(train), start=trainer.epoch, log=log)
-        began = saved = time.monotonic()
-        skipped = trainer.skipped_steps()
-        while trainer.epoch < epochs:
-            loss = trainer.run_epoch(stop)
-            if loss is None:
-                saver.save()
-                log.warning(
-                    "SIGTERM: stopped in epoch %d after step %d, state written", trainer.epoch + 1, trainer.step
-                )
-                raise SystemExit(143)
-            losses.append(loss)
-            if (left_out := trainer.skipped_steps()) > skipped:
-                log.warning("float16: gradients of %d step(s) overflowed by epoch %d; those steps were left out, the "
-                            "loss scale was halved each time", left_out, trainer.epoch)  # fmt: skip
-                skipped = left_out
-            due = trainer.epoch in checkpoints
-            if due:
-                saver.checkpoint(checkpoints.index(trainer.epoch), test)
-                saved = time.monotonic()
-            elif time.monotonic() - saved >= STATE_SECONDS:
-                saver.save()
-                saved = time.monotonic()
-            progress.epoch(trainer.epoch, loss, force=due)
-    history = run.write_history(losses, settings["recipe"], epochs)
+        _run_epochs(context, trainer, saver, test, stop)
+    history = run.write_history(losses, settings["recipe"], settings["epochs"])
     run.write_manifest(environment, history)
     run.remove_superseded()
     log.info("finished in %s", clock(time.monotonic() - began))
+
+
+def _run_epochs(context: Context, trainer: Trainer, saver: Saver, test: Split | None, stop: Stop) -> None:
+    """Train from where the run stands to its last epoch: checkpoints where they are due, states now and then.
+
+    Raises
+    ------
+    SystemExit
+        With 143 after SIGTERM; the batch was finished and the state written.
+    """
+    settings, log = context.settings, context.log
+    checkpoints, epochs, name = settings["checkpoints"], settings["epochs"], Run(**settings["run"]).name
+    samples, threads = len(trainer.train), context.environment["threads"]
+    log.info(
+        "%s on %s, %d thread(s): %d samples, epochs %d to %d",
+        *(name, context.device, threads, samples, trainer.epoch, epochs),
+    )
+    progress = Progress(name, epochs, samples, start=trainer.epoch, log=log)
+    saved, skipped = time.monotonic(), trainer.skipped_steps()
+    while trainer.epoch < epochs:
+        loss = trainer.run_epoch(stop)
+        if loss is None:
+            saver.save()
+            log.warning("SIGTERM: stopped in epoch %d after step %d, state written", trainer.epoch + 1, trainer.step)
+            raise SystemExit(143)
+        saver.losses.append(loss)
+        if (left_out := trainer.skipped_steps()) > skipped:
+            log.warning(
+                "float16: gradients of %d step(s) overflowed by epoch %d; those steps were left out, the loss scale "
+                "was halved each time",
+                *(left_out, trainer.epoch),
+            )
+            skipped = left_out
+        due = trainer.epoch in checkpoints
+        if due:
+            saver.checkpoint(checkpoints.index(trainer.epoch), test)
+            saved = time.monotonic()
+        elif time.monotonic() - saved >= STATE_SECONDS:
+            saver.save()
+            saved = time.monotonic()
+        progress.epoch(trainer.epoch, loss, force=due)
