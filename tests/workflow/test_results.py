@@ -83,8 +83,9 @@ def test_a_changed_style_or_text_redraws_and_computes_nothing(reported, change, 
     assert {rule: n for rule, n in jobs.items() if rule != "report"} == expected
 
 
-def test_a_changed_metric_measures_again_and_trains_nothing(reported, change) -> None:
-    change("src/ncpipe/geometry/metrics.py")
+@pytest.mark.parametrize("module", ["metrics", "moments"])
+def test_a_changed_metric_measures_again_and_trains_nothing(reported, change, module: str) -> None:
+    change(f"src/ncpipe/geometry/{module}.py")
     outcome = reported[0].snakemake("collapse", "--dry-run")
     assert outcome.jobs == {"collapse_run": 3, "collapse_tables": 1, "collapse": 1}
     assert outcome.trained == set()

@@ -50,3 +50,17 @@ def test_report_and_figures_are_planned_with_the_studies_that_there_are(fresh: P
     assert outcome.code == 0, outcome.text
     assert {rule: count for rule, count in outcome.jobs.items() if "study" in rule} == expected
     assert outcome.jobs["report_page"] == outcome.jobs["report_claims"] == 1
+
+
+def test_a_study_follows_the_modules_that_it_is_made_of_and_no_others(computed: Project) -> None:
+    """What draws every study's families counts; a word of a printed table, a network and a figure do not."""
+    for module, jobs in (
+        ("command/labels.py", {}),
+        ("command/terminal.py", {}),
+        ("train/loop.py", {}),
+        ("figures/style.py", {}),
+        ("streams.py", {"studies": 1, "theory_study": 2}),
+    ):
+        path = computed.checkout / "src/ncpipe" / module
+        path.write_text(f"{path.read_text(encoding='utf-8')}\n# changed\n", encoding="utf-8")
+        assert computed.snakemake("studies", "--dry-run").jobs == jobs, module
