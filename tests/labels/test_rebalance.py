@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from ncpipe.errors import InputError
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.labels.rebalance import frequency_weights, rebalance
-from ncpipe.labels.sampling import resampled
+from ncpipe.labels.sampling import resampled, sampling_weights
 from ncpipe.labels.spectrum import pooled_spectrum
 from ncpipe.objective.settings import Objective
 from ncpipe.optimum.optimum import solve
@@ -140,3 +141,20 @@ def test_a_hundred_classes_to_about_a_percent():
     result = rebalance(distribution, "normalised", cap=3.0)
     check_feasible(distribution, result.weights, 3.0)
     assert result.upper_bound <= 1.015 * result.kappa
+
+
+def test_what_rebalancing_does_not_know_is_refused():
+    distribution = LabelDistribution.from_counts({(0,): 3, (1,): 1, (0, 1): 2}, 2)
+    with pytest.raises(InputError, match=r"target: found 'normalized'; did you mean 'normalised'\?"):
+        rebalance(distribution, "normalized", cap=2)
+    for cap in (0.5, float("nan"), "2", None):
+        with pytest.raises(InputError, match="cap: found"):
+            rebalance(distribution, "raw", cap=cap)
+    with pytest.raises(InputError, match="method: found 'semidefinit'; did you mean 'semidefinite'"):
+        rebalance(distribution, "raw", cap=2, method="semidefinit")
+    with pytest.raises(InputError, match="scheme: found 'balanced'"):
+        frequency_weights(distribution, "balanced")
+    with pytest.raises(InputError, match="beta: found 1"):
+        frequency_weights(distribution, "effective_number", beta=1)
+    with pytest.raises(InputError, match="method: found 'kappa'"):
+        sampling_weights(distribution, "raw", method="kappa")

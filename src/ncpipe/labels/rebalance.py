@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ncpipe.errors import check_choice, check_instance, check_number
+from ncpipe.errors import InputError, check_choice, check_instance, check_number
 from ncpipe.labels.distribution import TARGETS, LabelDistribution, Target, contrast_basis
 
 Scheme = Literal["class_balanced", "inverse_frequency", "effective_number"]
@@ -66,7 +66,8 @@ def frequency_weights(distribution: LabelDistribution, scheme: Scheme, *, beta: 
     """
     check_instance("distribution", distribution, LabelDistribution)
     check_choice("scheme", scheme, get_args(Scheme))
-    check_number("beta", beta, above=0)
+    if check_number("beta", beta, least=0) >= 1:
+        raise InputError(f"beta: found {beta}; allowed: a number >= 0 and < 1")
     counts = distribution.class_counts()
     seen = counts > 0
     number = (1 - beta ** counts[seen]) / (1 - beta) if scheme == "effective_number" else counts[seen]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from ncpipe.errors import InputError, check_choice
 from ncpipe.labels.distribution import LabelDistribution, Target
 from ncpipe.labels.rebalance import Scheme, frequency_weights, rebalance
 from ncpipe.labels.spectrum import pooled_spectrum
@@ -86,11 +87,12 @@ def sampling_weights(
 
     Raises
     ------
-    ValueError
-        If ``max_kappa`` has no cap or another method has one.
+    InputError
+        If the method or the target is unknown, ``max_kappa`` has no cap, or another method has one.
     """
+    check_choice("method", method, get_args(Method))
     if (cap is None) == (method == "max_kappa"):
-        raise ValueError(f"cap: found {cap} with method {method}; max_kappa needs one, the others have none")
+        raise InputError(f"cap: found {cap} with method {method}; max_kappa needs one, the others have none")
     schemes: dict[str, np.ndarray] = {
         s: _shares_kept(distribution, frequency_weights(distribution, s)) for s in _SCHEMES
     }
