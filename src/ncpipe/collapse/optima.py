@@ -18,6 +18,7 @@ from ncpipe.geometry.metrics import collapsed
 from ncpipe.geometry.record import QUANTITIES, Record
 from ncpipe.objective.losses import predictions
 from ncpipe.objective.terms import collapsed_terms
+from ncpipe.results.layout import theory_names
 from ncpipe.results.theory_file import REFERENCES, ReferenceName, Theory, read_theory
 
 
@@ -35,12 +36,12 @@ def analyse_optimum(theory_path: Path) -> tuple[list[dict[str, Any]], list[dict[
         Rows of optimum.csv (both references) and of synthesis.csv (network ``optimum``, as the theory file has them).
     """
     theory = read_theory(theory_path)
-    dataset, setting = theory_path.parts[-3:-1]
+    dataset, setting, objective = theory_names(theory_path)
     rows = []
     for reference in (name for name in REFERENCES if name in theory.references):
         record = Record()
         _analyse_reference(record, theory, reference)
-        about = {"dataset": dataset, "setting": setting, "objective": theory_path.stem, "reference": reference}
+        about = {"dataset": dataset, "setting": setting, "objective": objective, "reference": reference}
         for metric, known in record.known.items():
             for key, value in known.items():
                 place = dict(zip(QUANTITIES[metric].dims, key, strict=True))

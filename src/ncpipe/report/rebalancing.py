@@ -14,6 +14,7 @@ from ncpipe.experiment.architectures import ARCHITECTURES
 from ncpipe.experiment.setting import Setting, settings_from_config
 from ncpipe.labels.sampling import Sampling
 from ncpipe.report.evidence import Cell, number
+from ncpipe.results.layout import sampling_names
 from ncpipe.results.sampling_file import read_sampling
 from ncpipe.results.tables import METRICS, OPTIMUM, last_epoch, read_table, write_table
 from ncpipe.statistics import mean_interval
@@ -211,7 +212,7 @@ def write_rebalancing(
     """
     entries = settings_from_config(settings)
     found = compare(read_table(metrics, METRICS), read_table(optimum, OPTIMUM), entries, networks)
-    named = [(path.parts[-4], path.parts[-3], read_sampling(path)) for path in weights]
+    named = [(*sampling_names(path)[:2], read_sampling(path)) for path in weights]
     comparisons = found.astype(object).where(found.notna(), None).to_dict(orient="records")
     labels = {statistic.metric: statistic.label for statistic in STATISTICS}
     write_result(
