@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ncpipe.errors import InputError, check_choice, check_instance, check_number
+from ncpipe.errors import InputError, check_array, check_choice, check_number
 from ncpipe.labels.distribution import TARGETS, LabelDistribution, Target
 from ncpipe.objective.names import (
     CLASSIFIERS,
@@ -42,6 +42,12 @@ class Objective:
     classifier : {"learned", "etf"}
         Whether W is learned, or fixed to `simplex_etf`; its penalty in (7) is a constant then.
 
+    Raises
+    ------
+    InputError
+        If a word is not one of those, a penalty or class weight is no number in its range, the loss does not take the
+        target, or it takes no class weights.
+
     Examples
     --------
     >>> objective = Objective("normalised", lambda_w=5e-4, lambda_h=0.256, lambda_b=5e-4)
@@ -59,15 +65,28 @@ class Objective:
     classifier: Classifier = DEFAULT_CLASSIFIER
 
     def __post_init__(self) -> None:
-        check_choice("target", self.target, TARGETS)
+        """Refuse what is no objective."""
         check_choice("loss", self.loss, tuple(LOSS_FACTS))
+        check_choice("target", self.target, TARGETS)
         check_choice("classifier", self.classifier, CLASSIFIERS)
-        check_number("lambda_w", self.lambda_w, above=0)
-        check_number("lambda_h", self.lambda_h, above=0)
-        check_number("lambda_b", self.lambda_b, least=0)
-        check_instance("use_bias", self.use_bias, bool)
-        for weight in self.class_weights or ():
-            check_number("class_weights", weight, above=0)
+        check_number("lambda_w", self.lambda_w, above=0.0)
+        check_number("lambda_h", self.lambda_h, above=0.0)
+        check_number("lambda_b", self.lambda_b, least=0.0)
+        if not isinstance(self.use_bias, bool | np.bool_):
+            raise InputError(f"use_bias: found {self.use_bias!r}; allowed: True, False")
+        if self.target not in self.facts.targets:
+            allowed = ", ".join(self.facts.targets)
+            raise InputError(f"target: found {self.target!r} with loss {self.loss}; allowed there: {allowed}")
+        if self.class_weights is None:
+            return
+        if not self.facts.class_weights:
+            raise InputError(
+                f"class_weights: found with loss {self.loss}, which does not use them; allowed there: None"
+            )
+        weights = check_array("class_weights", self.class_weights, ("class",))
+        for position, weight in enumerate(weights.tolist()):
+            check_number(f"class_weights[{position}]", weight, above=0.0)
+        object.__setattr__(self, "class_weights", tuple(weights.tolist()))  # an array has no equality of its own
 
     @property
     def facts(self) -> LossFacts:
@@ -134,13 +153,21 @@ class Objective:
 
     def target_rows(self, multi_hot: np.ndarray) -> np.ndarray:
         """t_S of multi-hot rows, shape (S, K): of the objective's target, times its class weights."""
-        rows = target_rows(multi_hot, self.target)
-        return rows if self.class_weights is None else rows * np.array(self.class_weights)
+        return self._weigh(target_rows(multi_hot, self.target))
 
     def targets(self, distribution: LabelDistribution) -> np.ndarray:
         """t_S of the label sets, shape (S, K)."""
-        rows = distribution.targets(self.target)
-        return rows if self.class_weights is None else rows * np.array(self.class_weights)
+        return self._weigh(distribution.targets(self.target))
+
+    def _weigh(self, rows: np.ndarray) -> np.ndarray:
+        """Targets times class weights, shape (S, K)."""
+        if self.class_weights is None:
+            return rows
+        if len(self.class_weights) != rows.shape[1]:
+            raise InputError(
+                f"class weights: found {len(self.class_weights)}; allowed: one for each of {rows.shape[1]} classes"
+            )
+        return rows * np.array(self.class_weights)
 
     def amplitude(self, distribution: LabelDistribution) -> np.ndarray:
         """s_S of the gradient s_S p_S − t_S, shape (S,): τ_S = 1ᵀt_S for pick-all-labels, 1 for the others."""
