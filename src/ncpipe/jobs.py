@@ -1,18 +1,26 @@
-"""What every workflow script shares: plain lines in the job's log, and faults said in one line."""
+"""What every job shares: plain lines in its log, faults said in one line, and BLAS threads for small matrices."""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
 import errno
+import functools
 import getpass
 import io
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ncpipe.errors import NcpipeError
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 # What a machine may refuse: not a defect of ours, and plain enough without a traceback.
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -114,3 +122,27 @@ def job(log_path: str) -> Iterator[logging.Logger]:
         logger.setLevel(level)
         logger.removeHandler(handler)
         handler.close()
+
+
+def one_thread(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Run a function that works on small matrices with one BLAS thread.
+
+    Two gain nothing, not even for 400 classes, and beside a busy neighbour each waits for the other
+    (`benchmarks/threads.py`). With one, results do not depend on the machine's number of cores either.
+    """
+
+    @functools.wraps(function)
+    def limited(*args: Parameters.args, **options: Parameters.kwargs) -> Result:
+        with _pools().limit(limits=1, user_api="blas"):
+            return function(*args, **options)
+
+    return limited
+
+
+@functools.cache
+def _pools() -> ThreadpoolController:
+    """The BLAS libraries that numpy and scipy have loaded: looking for them takes milliseconds, once."""
+    import scipy.linalg  # noqa: F401  its own BLAS is to be found too
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

@@ -30,6 +30,7 @@ from ncpipe.geometry.metrics import VARIANTS, UndefinedMetric, weakest_contrast
 from ncpipe.geometry.optimality import ResidualSpectrum
 from ncpipe.geometry.record import QUANTITIES, SPLITS, Record
 from ncpipe.geometry.synthesis import fit_synthesis
+from ncpipe.jobs import one_thread
 from ncpipe.labels.distribution import contrast_classes
 from ncpipe.results.theory_file import Theory, read_theory
 from ncpipe.stores.files import write_manifest
@@ -108,6 +109,7 @@ def _absences(record: Record, run: OpenRun, multiplicities: Sequence[int]) -> No
                     record.lack(name, {"split": split, "multiplicity": m}, f"no label set of multiplicity {m}")
 
 
+@one_thread
 def analyse_run(run_folder: Path, theory_path: Path, output_folder: Path, log: logging.Logger) -> None:
     """Compute all metrics of a run, epoch by epoch; writes ``metrics.zarr`` and, last, ``manifest.json``.
 

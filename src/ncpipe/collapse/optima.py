@@ -16,12 +16,14 @@ from ncpipe.geometry.measure import (
 )
 from ncpipe.geometry.metrics import collapsed
 from ncpipe.geometry.record import QUANTITIES, Record
+from ncpipe.jobs import one_thread
 from ncpipe.objective.losses import predictions
 from ncpipe.objective.terms import collapsed_terms
 from ncpipe.results.layout import theory_names
 from ncpipe.results.theory_file import REFERENCES, ReferenceName, Theory, read_theory
 
 
+@one_thread
 def analyse_optimum(theory_path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Compute the same metrics at the certified optima, whose features have collapsed onto the prototypes.
 

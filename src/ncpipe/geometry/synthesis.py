@@ -21,6 +21,7 @@ from scipy import sparse
 from scipy.optimize import minimize_scalar
 
 from ncpipe.errors import InputError, check_array, check_instance, check_whole
+from ncpipe.jobs import one_thread
 from ncpipe.labels.distribution import LabelDistribution, contrast_basis
 
 BASES = ("raw", "unit", "centred", "classifier")
@@ -440,6 +441,7 @@ def _coordinates(*matrices: np.ndarray) -> list[np.ndarray]:
     return np.split(rows, sizes)
 
 
+@one_thread
 def fit_synthesis(
     prototypes: np.ndarray,
     weight: np.ndarray,
@@ -556,6 +558,7 @@ class TagwiseResiduals(NamedTuple):
     residual_per_set: float | None
 
 
+@one_thread
 def tagwise_residuals(prototypes: np.ndarray, distribution: LabelDistribution, multiplicity: int) -> TagwiseResiduals:
     """Relative residual of tag-wise averaging h̄_S ≈ c_m Σ_{k∈S} h̄_k (theory.md §3): with one c, and a c per label set.
 
@@ -624,6 +627,7 @@ def _smallest(matrix: np.ndarray, order: int) -> float:
     return float(values[order - 1]) if len(values) >= order else 0.0
 
 
+@one_thread
 def geometry_bound(prototypes: np.ndarray, distribution: LabelDistribution, multiplicity: int) -> GeometryBound | None:
     """Geometry bound through κ_m, theory.md (13) and (14): fit h̄_S = a_0 + c_m A y_S + e_S, then apply Weyl.
 

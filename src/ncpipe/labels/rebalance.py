@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from ncpipe.errors import InputError, check_choice, check_instance, check_number
+from ncpipe.jobs import one_thread
 from ncpipe.labels.distribution import TARGETS, LabelDistribution, Target, contrast_basis
 
 Scheme = Literal["class_balanced", "inverse_frequency", "effective_number"]
@@ -79,6 +80,7 @@ def frequency_weights(distribution: LabelDistribution, scheme: Scheme, *, beta: 
     return weights / weights.sum()
 
 
+@one_thread
 def rebalance(
     distribution: LabelDistribution, target: Target, *, cap: float, method: Method | None = None
 ) -> Rebalancing:

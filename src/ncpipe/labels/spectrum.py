@@ -11,6 +11,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, eigsh, lobpcg
 
 from ncpipe.errors import InputError, check_choice, check_instance, check_number
+from ncpipe.jobs import one_thread
 from ncpipe.labels.distribution import TARGETS, LabelDistribution, Target, contrast_basis
 
 DENSE_CLASSES = 600  # up to here every eigenvalue is computed; beyond, the two ends, never a dense K x K matrix
@@ -72,6 +73,7 @@ def isotropic(distribution: LabelDistribution) -> bool:
     return True
 
 
+@one_thread
 def multiplicity_spectrum(distribution: LabelDistribution, multiplicity: int) -> Spectrum:
     """Spectrum of C_m = P E[yyᵀ | |S| = m] P, theory.md (2)-(4).
 
@@ -132,6 +134,7 @@ def spectrum(distribution: LabelDistribution, target: Target = "normalised") -> 
     )
 
 
+@one_thread
 def kappa_covariance(distribution: LabelDistribution, multiplicity: int) -> float:
     """Smallest eigenvalue on 1^⊥ of the covariance Σ_m = M_m - p_m p_mᵀ, the one for a free bias (theory.md §1).
 
@@ -144,6 +147,7 @@ def kappa_covariance(distribution: LabelDistribution, multiplicity: int) -> floa
     return _spectrum(part.indicator, part.weights, centre=True).kappa
 
 
+@one_thread
 def pooled_spectrum(
     distribution: LabelDistribution, target: Target, *, scales: Mapping[int, float] | None = None
 ) -> Spectrum:
@@ -157,6 +161,7 @@ def pooled_spectrum(
     return _spectrum(distribution.indicator, _pooled_weights(distribution, target, scales))
 
 
+@one_thread
 def pooled_covariance(
     distribution: LabelDistribution,
     target: Target,

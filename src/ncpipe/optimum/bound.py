@@ -10,6 +10,7 @@ from scipy.linalg import null_space
 from scipy.optimize import minimize
 from scipy.special import entr
 
+from ncpipe.jobs import one_thread
 from ncpipe.labels.distribution import LabelDistribution, contrast_basis
 from ncpipe.objective.settings import Objective, check_problem
 
@@ -82,6 +83,7 @@ class _Statistics:
         return self.share * self.tau * change - 2 * self.penalty * self.scale * (self.first @ mean)
 
 
+@one_thread
 def spectral_bound(distribution: LabelDistribution, objective: Objective) -> SpectralBound:
     """Lower bound (10) on the minimum of (7), from the C_m and p_m of the label sets.
 

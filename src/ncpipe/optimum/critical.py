@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ncpipe.errors import check_number
+from ncpipe.jobs import one_thread
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.settings import Objective, check_problem
 from ncpipe.optimum.optimum import solve
@@ -36,6 +37,7 @@ class CriticalLambda:
     rank: int
 
 
+@one_thread
 def lambda_critical(distribution: LabelDistribution, objective: Objective, *, rtol: float = 1e-5) -> CriticalLambda:
     """Bracket the λ = √(λ_W λ_H) at which the certified optimum loses its full rank, by bisection.
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ncpipe.errors import InputError
+from ncpipe.jobs import one_thread
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.losses import Loss, loss_of, simplex_etf
 from ncpipe.objective.settings import Objective
@@ -52,6 +53,7 @@ class FixedMinimum:
     iterations: int
 
 
+@one_thread
 def solve_fixed(distribution: LabelDistribution, objective: Objective, *, nonnegative: bool = False) -> FixedMinimum:
     """Minimise (7) over bias and features of any width >= K, h >= 0 with `nonnegative`; certified by (9b).
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ncpipe.jobs import one_thread
 from ncpipe.labels.distribution import LabelDistribution, contrast_basis
 from ncpipe.labels.spectrum import isotropic, multiplicity_spectrum, pooled_spectrum
 from ncpipe.objective import terms
@@ -141,6 +142,7 @@ def residual_sigma(distribution: LabelDistribution, objective: Objective, *, pro
     return np.pad(sigma, (0, max(0, rows.shape[1] - len(sigma)))) / objective.lam
 
 
+@one_thread
 def laws(distribution: LabelDistribution, objective: Objective, *, optimum: Optimum) -> dict[str, Any]:
     """All laws at the certified optimum, for the theory file; ‖R‖₂ is bounded with the optimum's own gap.
 

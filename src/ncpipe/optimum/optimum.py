@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ncpipe.errors import check_number
+from ncpipe.jobs import one_thread
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.losses import LOSSES, Loss, loss_of, predictions
 from ncpipe.objective.settings import Objective, check_problem
@@ -111,6 +112,7 @@ class Solution:
     iterations: int
 
 
+@one_thread
 def solve(
     distribution: LabelDistribution,
     objective: Objective,
@@ -203,6 +205,7 @@ def solve_fixed_classifier(
     return evaluate(distribution, objective, solution, rtol=rtol, nonnegative=nonnegative, living=values)
 
 
+@one_thread
 def minimise(
     loss: Loss,
     weights: np.ndarray,

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
+from ncpipe.jobs import one_thread
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.losses import Loss, loss_of
 from ncpipe.objective.settings import Objective, check_problem
@@ -176,6 +177,7 @@ def _acute_bound(problem: _Factored, x: np.ndarray, *, target: float) -> Certifi
     return best
 
 
+@one_thread
 def solve_relu(distribution: LabelDistribution, objective: Objective, *, seed: int = 0) -> Optimum:
     """Minimise (7) over W, b and features h >= 0, and bound the minimum from below by (9a).
 

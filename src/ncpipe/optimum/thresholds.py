@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ncpipe.jobs import one_thread
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.objective.losses import LOSSES, loss_of
 from ncpipe.objective.settings import Objective, check_problem
@@ -18,6 +19,7 @@ from ncpipe.optimum.certificates import best_bias
 _EQUAL = 1e-9  # relative difference below which counts are equal
 
 
+@one_thread
 def pair_kappa(distribution: LabelDistribution, objective: Objective) -> np.ndarray:
     """κ_ab = ½ E[(t_a − t_b)²] of every pair of classes, shape (K, K), zero diagonal: theory.md (11).
 
@@ -51,6 +53,7 @@ class ZeroThreshold:
     bias: np.ndarray
 
 
+@one_thread
 def zero_threshold(distribution: LabelDistribution, objective: Objective) -> ZeroThreshold:
     """Smallest λ² at which all logits collapse to the bias alone, theory.md (11b), for every bias mode and loss.
 

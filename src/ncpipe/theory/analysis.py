@@ -8,6 +8,7 @@ from typing import Any
 
 from ncpipe.errors import InputError
 from ncpipe.geometry.synthesis import fit_synthesis, tagwise_residuals
+from ncpipe.jobs import one_thread
 from ncpipe.labels.distribution import LabelDistribution
 from ncpipe.labels.names import parse_label_counts
 from ncpipe.labels.spectrum import kappa_covariance, multiplicity_spectrum, pooled_spectrum
@@ -21,6 +22,7 @@ from ncpipe.results.sampling_file import check_sampling, read_sampling
 from ncpipe.results.theory_file import TheoryResults, write_theory_file
 
 
+@one_thread
 def analyse(
     distribution: LabelDistribution,
     objective: Objective,
