@@ -77,3 +77,12 @@ def test_operations_are_those_counted_by_hand(monkeypatch: pytest.MonkeyPatch) -
     loops = run("loops.py", monkeypatch, name="loops")
     mlp = loops["Workload"]("mlp", {"architecture": "mlp", "hidden": [7], "features": 5}, (4, 4, 3), 8, 2)
     assert loops["training_gflop"](mlp) * 1e9 == pytest.approx(2 * (48 * 7 * 2 + 7 * 5 * 3))
+
+
+def test_threads_benchmark_compares_one_thread_with_the_default(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    run("threads.py", monkeypatch, "--classes", "4", "--neighbours", "1")
+    (table,) = tables(capsys.readouterr().out)
+    assert [row[:2] for row in table[1:]] == [["4", "0"], ["4", "1"]]
+    assert all(float(row[5]) > 0 for row in table[1:])

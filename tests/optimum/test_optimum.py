@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from itertools import combinations
 
 import numpy as np
@@ -276,14 +275,10 @@ def test_equal_input_gives_equal_bits():
         assert getattr(first, name).tobytes() == getattr(second, name).tobytes()
 
 
-def test_ten_classes_with_55_label_sets_take_a_fraction_of_a_second():
-    distribution, objective = step_profile(0.1), Objective("normalised", 5e-4, 0.256, 5e-4)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        solve(distribution, objective)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.2  # measured: 0.015 s
+def test_ten_classes_with_55_label_sets_take_a_few_iterations():
+    found = solve(step_profile(0.1), Objective("normalised", 5e-4, 0.256, 5e-4))
+    assert found.certified
+    assert found.iterations <= 10  # measured: 7
 
 
 def random_distribution(classes: int, label_sets: int, *, seed: int = 0) -> LabelDistribution:
@@ -343,8 +338,7 @@ def test_a_start_of_other_label_sets_is_refused():
 
 
 @pytest.mark.slow
-def test_a_hundred_classes_with_5000_label_sets_take_less_than_a_minute():
-    start = time.perf_counter()
-    optimum = solve(random_distribution(100, 5000), Objective("normalised", 5e-4, 0.256, 5e-4), rtol=1e-6)
-    assert optimum.certified
-    assert time.perf_counter() - start < 60
+def test_a_hundred_classes_with_5000_label_sets_are_certified_within_the_default_iterations():
+    objective = Objective("normalised", 5e-4, 0.256, 5e-4)
+    found = solve(random_distribution(100, 5000), objective, rtol=1e-6)
+    assert found.certified

@@ -205,7 +205,6 @@ def solve_fixed_classifier(
     return evaluate(distribution, objective, solution, rtol=rtol, nonnegative=nonnegative, living=values)
 
 
-@one_thread
 def minimise(
     loss: Loss,
     weights: np.ndarray,
