@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ncpipe.errors import InputError, check_array, check_choice, check_number
+from ncpipe.errors import InputError, check_array, check_choice, check_instance, check_number
 from ncpipe.labels.distribution import TARGETS, LabelDistribution, Target
 from ncpipe.objective.names import (
     CLASSIFIERS,
