@@ -7,10 +7,11 @@ conditions and proofs. Stages and wings import from each other's modules, never 
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 
+with open(f"{__file__}i", encoding="utf-8") as _stub:  # pathlib would be most of the time that this import takes
+    _lines = _stub.read().splitlines()
 _HOMES: dict[str, tuple[str, str]] = {}
-for _line in Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8").splitlines():
+for _line in _lines:
     if _line.startswith("from "):
         _module, _names = _line.removeprefix("from ").split(" import ")
         for _name in _names.split(", "):
