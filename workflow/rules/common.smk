@@ -5,6 +5,7 @@ Makes: nothing; ends with exit code 1 and one line per fault where the configura
 """
 
 import sys
+from functools import cache
 from pathlib import Path
 
 from ncpipe.errors import ConfigError
@@ -107,9 +108,16 @@ def data_disk_mb(wildcards):
     return disk.megabytes(disk.dataset_bytes(config["datasets"][wildcards.dataset]))
 
 
+@cache
+def largest_run_mb(dataset, setting, network):
+    """Megabytes that each of the runs of a network takes at most, whatever its seed."""
+    run = plan.Run(dataset, setting, network, 0)
+    return disk.megabytes(disk.run_bytes(config, run))
+
+
 def train_disk_mb(wildcards):
     """Megabytes that a run and its metrics take at most."""
-    return disk.megabytes(disk.run_bytes(config, run_of(wildcards)))
+    return largest_run_mb(wildcards.dataset, wildcards.setting, wildcards.network)
 
 
 def train_settings(wildcards):
