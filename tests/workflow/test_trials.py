@@ -21,8 +21,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.skipif(not OVERLAYS, reason=f"{TRIALS}: no trials here")
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
-def test_a_configuration_ends_in_a_page(fresh: Project, overlay: Path) -> None:
+def test_a_configuration_ends_in_a_page_or_is_refused_before_the_first_job(fresh: Project, overlay: Path) -> None:
     outcome = fresh.snakemake("--configfile", str(fresh.checkout / "config/smoke.yaml"), str(overlay))
+    assert "Traceback" not in outcome.text
+    if "The configuration cannot be used:" in outcome.stderr:
+        assert outcome.code == 1
+        assert not outcome.jobs
+        return
     assert outcome.code == 0, outcome.text
     assert list((fresh.folder / "work").rglob("report/index.html"))
 
