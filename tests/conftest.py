@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
+# Networks of one to seven channels are trained here, with and without the switches of a run. oneDNN's gradients of
+# such convolutions abort on CPUs without AVX-512 (`ncpipe.train.arithmetic` says which), unless it is told, before torch
+# is imported to use plainer instructions.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "SSE41")
+
 import json
 import logging
 from itertools import combinations

@@ -447,3 +447,11 @@ def test_resume_on_cuda_is_exact_where_it_is_deterministic(
     assert read_json(whole / "manifest.json")["environment"]["device"] == resolve_device("cuda").type
     if compile_:
         assert read_json(whole / "manifest.json")["environment"]["compile"] == "inductor, CUDA graphs"
+
+
+@pytest.mark.parametrize(("width", "enabled"), [(7, False), (8, True)])
+def test_narrow_residual_networks_leave_onednn_and_it_comes_back(width, enabled):
+    before = torch.backends.mkldnn.enabled
+    with arithmetic({}, torch.device("cpu"), {"architecture": "resnet18", "width": width}):
+        assert torch.backends.mkldnn.enabled == enabled
+    assert torch.backends.mkldnn.enabled == before

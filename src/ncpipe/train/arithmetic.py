@@ -15,6 +15,9 @@ from ncpipe.errors import InputError
 
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 AMPERE = 8  # compute capability: the first with TF32 and bfloat16
+# Channels below which oneDNN's gradient of a residual network's convolutions writes outside its memory on CPUs without
+# AVX-512 (torch 2.13: the process aborts): torch's own convolutions take over there.
+_NARROW, _RESIDUAL = 8, ("resnet18", "resnet34", "resnet50")
 
 
 def check_precision(precision: str, device: torch.device) -> None:
@@ -38,7 +41,9 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 @contextlib.contextmanager
-def arithmetic(recipe: Mapping[str, Any], device: torch.device) -> Iterator[None]:
+def arithmetic(
+    recipe: Mapping[str, Any], device: torch.device, network: Mapping[str, Any] | None = None
+) -> Iterator[None]:
     """Set the switches of this process for a recipe's ``precision`` and ``deterministic``, and put them back.
 
     float32 is float32: torch by itself lets convolutions on CUDA round to TF32. Unless `deterministic`, cuDNN picks
@@ -51,6 +56,8 @@ def arithmetic(recipe: Mapping[str, Any], device: torch.device) -> Iterator[None
         (torch.backends.cudnn, "deterministic", deterministic),
         (torch.backends.cudnn, "benchmark", device.type == "cuda" and not deterministic),
     ]
+    if device.type == "cpu" and network and network["architecture"] in _RESIDUAL and network["width"] < _NARROW:
+        switches.append((torch.backends.mkldnn, "enabled", False))
     if deterministic:
         # Filling new memory would only show who reads what was never written; it costs a pass over everything.
         switches.append((torch.utils.deterministic, "fill_uninitialized_memory", False))

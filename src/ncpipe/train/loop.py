@@ -136,7 +136,7 @@ def train_run(
             log.info("already finished: all stored digests verified")
             return
         try:
-            with arithmetic(recipe, chosen), memory_errors(settings):
+            with arithmetic(recipe, chosen, settings["network"]), memory_errors(settings):
                 _train(Context(run, settings, factors, environment, chosen, log), data, state, stop)
         except DivergenceError as error:
             run.record_divergence(environment, error)
