@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 # Networks of one to seven channels are trained here, with and without the switches of a run. oneDNN's gradients of
-# such convolutions abort on CPUs without AVX-512 (`ncpipe.train.arithmetic` says which), unless it is told, before torch
-# is imported to use plainer instructions.
+# such convolutions abort on CPUs without AVX-512 (`ncpipe.train.arithmetic` says which), unless it is told to use
+# plainer instructions before torch is imported.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "SSE41")
 
 import json
