@@ -2,6 +2,7 @@
 
 import itertools
 
+import clarabel
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -53,6 +54,41 @@ def test_measured_reference_values(cap, expected, method):
     assert result.kappa == pytest.approx(expected, abs=2e-4)
     assert result.kappa <= result.upper_bound <= result.kappa * (1 + 2e-3)
     assert pooled_spectrum(resampled(distribution, result.weights), "normalised").kappa == pytest.approx(result.kappa)
+
+
+def kappa_by_cvxpy(distribution, target, cap):
+    """(19) as cvxpy states it, on all K dimensions."""
+    import cvxpy as cp
+
+    targets, w = distribution.targets(target), distribution.weights
+    contrasts = targets - targets.mean(axis=1, keepdims=True)
+    q, kappa = cp.Variable(len(w)), cp.Variable()
+    centre = np.eye(distribution.classes) - 1 / distribution.classes
+    constraints = [contrasts.T @ cp.diag(q) @ contrasts - kappa * centre >> 0, q >= w / cap, q <= cap * w]
+    for m in distribution.multiplicities:
+        rows = distribution.multiplicity == m
+        constraints.append(cp.sum(q[rows]) == w[rows].sum())
+    return cp.Problem(cp.Maximize(kappa), constraints).solve(
+        solver="SCS", eps_abs=1e-9, eps_rel=1e-9, max_iters=100_000
+    )
+
+
+@pytest.mark.parametrize("target", ["normalised", "raw"])
+@pytest.mark.parametrize(
+    ("distribution", "cap"), [(step(0.1, alone=140.0, pair=20.0), 2.0), (random_distribution(5), 4.0)]
+)
+def test_the_semidefinite_program_is_the_one_that_cvxpy_states(distribution, cap, target):
+    result = rebalance(distribution, target, cap=cap)
+    assert result.kappa == pytest.approx(kappa_by_cvxpy(distribution, target, cap), rel=1e-6)
+
+
+def test_where_the_interior_point_solver_gives_up_the_first_order_method_answers(monkeypatch):
+    settings = clarabel.DefaultSettings()
+    settings.max_iter = 2
+    monkeypatch.setattr(clarabel, "DefaultSettings", lambda: settings)
+    exact, quick = (rebalance(step(0.1), "raw", cap=2.0, method=m) for m in ("semidefinite", "first_order"))
+    np.testing.assert_array_equal(exact.weights, quick.weights)
+    assert exact.upper_bound == quick.upper_bound
 
 
 def test_class_balanced_weights_have_their_measured_effect():

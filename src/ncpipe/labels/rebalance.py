@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+from scipy import sparse
 
 from ncpipe.errors import InputError, check_choice, check_instance, check_number
 from ncpipe.jobs import one_thread
@@ -16,6 +17,7 @@ Method = Literal["semidefinite", "first_order"]
 
 _DENSE = 400  # label sets, and 30 classes, up to which the semidefinite program is solved
 _DENSE_CLASSES = 30
+_SOLVED = ("Solved", "AlmostSolved")  # Clarabel's words
 _ITERATIONS = 60  # for each smoothing
 _SMOOTHING = (0.3, 0.1, 0.03, 0.01, 0.003)  # of the soft minimum, in units of κ
 _TOLERANCE = 1e-3  # relative distance of κ from its upper bound at which the first-order method ends
@@ -186,21 +188,57 @@ class _Design:
 
 
 def _semidefinite(problem: _Design) -> tuple[np.ndarray, float]:
-    import cvxpy as cp
-
-    q, kappa = cp.Variable(len(problem.start)), cp.Variable()
+    """Clarabel's weights, made feasible, and the bound from its multiplier; the other method where it gives up."""
+    solution = _conic(problem)
+    if str(solution.status) not in _SOLVED:
+        return _accelerated(problem)
     size = problem.rows.shape[1]
-    weakest = problem.rows.T @ cp.diag(q) @ problem.rows - kappa * np.eye(size) >> 0
-    constraints = [weakest, q >= problem.lower, q <= problem.upper]
-    constraints += [cp.sum(q[rows]) == problem.start[rows].sum() for rows in problem.groups]
-    cp.Problem(cp.Maximize(kappa), constraints).solve(solver="CLARABEL")
-    weights = np.clip(np.asarray(q.value), problem.lower, problem.upper)
+    column, row = np.tril_indices(size)
+    multiplier = np.empty((size, size))
+    stacked = np.array(solution.z)[-len(row) :] / np.where(row == column, 1.0, np.sqrt(2.0))
+    multiplier[row, column] = multiplier[column, row] = stacked
+    weights = np.clip(np.array(solution.x)[1:], problem.lower, problem.upper)
     for rows in problem.groups:  # rounding of the shares, undone within the caps
         missing = problem.start[rows].sum() - weights[rows].sum()
         room = problem.upper[rows] - weights[rows] if missing > 0 else weights[rows] - problem.lower[rows]
         if room.sum() > 0:
             weights[rows] += missing * room / room.sum()
-    return weights, problem.bound(np.asarray(weakest.dual_value))
+    return weights, problem.bound(multiplier)
+
+
+def _conic(problem: _Design) -> Any:
+    """Clarabel's solution of: max κ over (κ, q), shares kept, lower <= q <= upper, matrix(q) − κI ⪰ 0.
+
+    Its form: min cᵀx with b − Ax in the cones, one below the other; a symmetric matrix is its upper triangle column by
+    column, off-diagonal entries times √2. The order of rows and columns decides the last bits of the weights.
+    """
+    import clarabel
+
+    sets, size = problem.rows.shape
+    column, row = np.tril_indices(size)
+    scale = np.where(row == column, 1.0, np.sqrt(2.0))
+    triangle = problem.rows[:, row] * problem.rows[:, column] * scale  # (S, size (size + 1) / 2)
+    shares = np.zeros((len(problem.groups), sets))
+    for share, rows in zip(shares, problem.groups, strict=True):
+        share[rows] = 1.0
+    of_kappa = np.concatenate([np.zeros(len(shares) + 2 * sets), row == column])
+    of_weights = np.vstack([shares, -np.eye(sets), np.eye(sets), -triangle.T])
+    total = [problem.start[rows].sum() for rows in problem.groups]
+    cones = [
+        clarabel.ZeroConeT(len(shares)),
+        clarabel.NonnegativeConeT(2 * sets),
+        clarabel.PSDTriangleConeT(size),
+    ]
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    return clarabel.DefaultSolver(
+        sparse.csc_array((1 + sets, 1 + sets)),
+        np.array([-1.0] + [0.0] * sets),
+        sparse.csc_array(np.column_stack([of_kappa, of_weights])),
+        np.concatenate([total, -problem.lower, problem.upper, np.zeros(len(scale))]),
+        cones,
+        settings,
+    ).solve()
 
 
 def _soft_minimum(matrix: np.ndarray, smoothing: float) -> tuple[float, np.ndarray]:
