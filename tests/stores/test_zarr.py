@@ -589,7 +589,7 @@ def test_file_systems_without_locks_are_named(tmp_path: Path, monkeypatch: pytes
     def unsupported(handle: object, operation: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(stores.fcntl, "lockf", unsupported)
+    monkeypatch.setattr("ncpipe.stores.locks.fcntl.lockf", unsupported)
     with pytest.raises(StoreError, match="cannot be locked") as caught, exclusive(tmp_path):
         pytest.fail("entered without a lock")
     assert not isinstance(caught.value, LockedError)

@@ -167,15 +167,22 @@ def setting_sampling(wildcards):
     return plan.setting_sampling(config["settings"][wildcards.setting])
 
 
+def one_or_none(paths):
+    """The only path, as a named input that a script reads like any other, or an empty one."""
+    return paths[0] if paths else []
+
+
 def sampling_of_theory(wildcards):
     """The sampling weights that a theory file is about, or nothing."""
-    return sampling_files(wildcards.dataset, wildcards.setting, wildcards.objective)
+    return one_or_none(
+        sampling_files(wildcards.dataset, wildcards.setting, wildcards.objective)
+    )
 
 
 def sampling_of_run(wildcards):
     """The sampling weights that a run is trained with, or nothing."""
     objective = config["networks"][wildcards.network]["objective"]
-    return sampling_files(wildcards.dataset, wildcards.setting, objective)
+    return one_or_none(sampling_files(wildcards.dataset, wildcards.setting, objective))
 
 
 def figure_names(wildcards):
