@@ -711,7 +711,7 @@ def refuse_or_read(suffix: str, content: bytes) -> None:
         assert message.isprintable()
 
 
-@fuzz(400)
+@fuzz(640)
 @given(st.sampled_from(sorted(VALID)), st.binary(max_size=200))
 def test_random_bytes_never_break_a_reader(suffix, content):
     refuse_or_read(suffix, content)
